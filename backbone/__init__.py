@@ -1,0 +1,1 @@
+"""Connections to Kafka, Postgres and the object store; no word of the domain."""

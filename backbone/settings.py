@@ -1,0 +1,80 @@
+"""Settings of each service, read once at the start from the environment and passed down.
+
+Every variable begins with `HEADRACE_`. `.env.example` is generated from this file.
+"""
+
+from pathlib import Path
+
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="HEADRACE_", frozen=True, extra="ignore")
+
+
+class KafkaSettings(_Settings):
+    """How to reach Kafka."""
+
+    kafka_bootstrap: str = Field("127.0.0.1:9092", description="host:port of one or more brokers, comma-separated")
+    kafka_security_protocol: str = Field("PLAINTEXT", description="PLAINTEXT, SSL, SASL_PLAINTEXT or SASL_SSL")
+    kafka_sasl_mechanism: str = Field(
+        "SCRAM-SHA-512", description="used with SASL_*: SCRAM-SHA-256, SCRAM-SHA-512 or PLAIN"
+    )
+    kafka_username: str = Field("", description="used with SASL_*")
+    kafka_password: SecretStr = Field(SecretStr(""), description="used with SASL_*")
+    kafka_ca_file: Path | None = Field(None, description="PEM file of the authorities to trust; empty: the system's")
+    kafka_replication_factor: int = Field(1, ge=1, le=7, description="of topics that Headrace creates; 3 in production")
+
+
+class PostgresSettings(_Settings):
+    """How to reach Postgres."""
+
+    postgres_dsn: SecretStr = Field(
+        SecretStr("postgresql://postgres@127.0.0.1:5432/headrace"), description="connection string of the database"
+    )
+    postgres_pool_max: int = Field(8, ge=1, le=100, description="connections a process may hold open")
+
+
+class ObjectSettings(_Settings):
+    """Where large values and document texts are kept."""
+
+    objects_dir: Path = Field(
+        Path(".headrace/objects"), description="folder of the object store, shared by all processes"
+    )
+
+
+class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings):
+    """The gateway."""
+
+    gateway_host: str = Field("127.0.0.1", description="address to listen on")
+    gateway_port: int = Field(8080, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    api_keys_file: Path = Field(
+        Path(".headrace/api-keys.json"),
+        description='JSON: {"<key>": {"tenant": "<name>", "groups": ["<acl group>", ...]}, ...}',
+    )
+    body_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body, bytes")
+    query_timeout_ms: int = Field(30_000, ge=100, le=600_000, description="from accepting a question to its end, ms")
+    generation_alias: str = Field("live", description="alias whose index generation answers questions")
+
+
+class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings):
+    """A worker process."""
+
+    model_dir: Path = Field(
+        Path(".headrace/models/all-MiniLM-L6-v2"), description="folder of model.safetensors and tokenizer.json"
+    )
+    encoder_threads: int = Field(0, ge=0, le=256, description="threads of the encoder; 0: one per core")
+    lexical_dir: Path = Field(Path(".headrace/lexical"), description="folder of this process's own lexical view")
+    metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0: not served")
+    generation: str = Field("g1", description="index generation that this worker embeds, indexes and searches")
+    retry_max_ms: int = Field(120_000, ge=0, description="how long a transient failure is retried in place, ms")
+    buffer_max_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="records in flight per stage, bytes")
+    parse_timeout_ms: int = Field(60_000, ge=100, description="longest time that parsing one document may take, ms")
+    parse_memory_bytes: int = Field(
+        1024**3, ge=128 * 1024**2, description="memory that parsing one document may use, bytes"
+    )
+    document_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="largest text of one document, bytes")
+    uri_hosts: str = Field(
+        "", description="https hosts whose documents may be fetched by uri, comma-separated; empty: none"
+    )

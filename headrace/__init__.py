@@ -1,0 +1,1 @@
+"""The product's front: the CLI and the embedded stack."""

@@ -1,0 +1,1 @@
+"""The Faust worker: one package per stage, in the direction in which data flows."""

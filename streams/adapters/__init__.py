@@ -1,0 +1,1 @@
+"""One file per technology: what ports promise, kept by a vendor's SDK."""
