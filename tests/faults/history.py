@@ -1,0 +1,29 @@
+"""The append-only record of a fault run: what was asked, acknowledged, seen and killed, one JSON line each, in
+order of time.
+"""
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+
+class History:
+    """Writes lines as things happen; a line is on disk before the next step of the run."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("a", buffering=1)
+
+    def add(self, kind: str, **fields: Any) -> None:
+        """Append one entry; `at` is seconds on the monotonic clock of this machine."""
+        self._file.write(json.dumps({"at": time.monotonic(), "kind": kind, **fields}) + "\n")
+
+    def close(self) -> None:
+        """Finish the file."""
+        self._file.close()
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Return all entries, oldest first."""
+    return [json.loads(line) for line in path.read_text().splitlines()]
