@@ -1,9 +1,9 @@
 """Judges a fault run from its history alone; knows nothing of how Headrace works inside.
 
-Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `acknowledged`, `unacknowledged` (its answer),
-`visible` (a reader was told that it is searchable), `ask`, `event` (one SSE event), `shown` (texts shown to a reader,
-with the time
-of asking), `stored` (a chunk row at the end), `found` (documents that a search for a marker gave at the end), `kill`.
+Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `acknowledged`, `unacknowledged` (answer),
+`visible` (a reader was told that it is searchable), `ask`, `event` (one SSE event), `shown` (a text shown to a reader,
+with the time of asking), `stored` (a chunk row at the end), `found` (a document that a search for a marker gave at the
+end), `kill`.
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
 belongs to.

@@ -20,7 +20,16 @@ from httpx_sse import aconnect_sse
 from tests.faults.history import History
 
 THINGS = ("pump", "valve", "turbine", "sluice", "gauge", "weir", "intake", "penstock", "spillway", "governor")
-PLACES = ("north dam", "south dam", "upper basin", "lower basin", "east channel", "west channel", "old mill", "new mill")
+PLACES = (
+    "north dam",
+    "south dam",
+    "upper basin",
+    "lower basin",
+    "east channel",
+    "west channel",
+    "old mill",
+    "new mill",
+)
 COLLECTION = "faults"
 
 
@@ -29,7 +38,8 @@ class Load:
     """One run's load.
 
     Attributes:
-        url, key: of the gateway and its tenant.
+        url: of the gateway.
+        key: API key of the tenant.
         history: takes everything that happens.
         seed: same seed, same operations in the same order per writer.
         n_documents: documents in all, shared out among the writers.
@@ -49,6 +59,7 @@ class Load:
     _operations: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _markers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _current: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
+    _ever: dict[str, list[str]] = field(default_factory=dict)
     _submissions: dict[str, tuple[int, str]] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -78,14 +89,16 @@ class Load:
                 await self.await_visible(client, document)
             await asyncio.sleep(rng.uniform(0, 0.2))
 
-    async def submit(self, client: httpx.AsyncClient, document: str, rng: random.Random, n_new: int | None = None) ->
-    None:
+    async def submit(
+        self, client: httpx.AsyncClient, document: str, rng: random.Random, n_new: int | None = None
+    ) -> None:
         """Send a new version: some paragraphs of the one before, some new ones."""
         kept = [pair for pair in self._current.get(document, []) if rng.random() < 0.6]
         fresh = [self._paragraph(rng) for _ in range(n_new or rng.randint(1, 6))]
         paragraphs = kept + fresh
         rng.shuffle(paragraphs)
         self._current[document] = paragraphs
+        self._ever.setdefault(document, []).extend(marker for marker, _ in fresh)
         op = next(self._operations)
         self.history.add("submit", op=op, document=document, markers=[marker for marker, _ in paragraphs])
         body = {
@@ -143,7 +156,7 @@ class Load:
         thing, place = rng.choice(THINGS), rng.choice(PLACES)
         text = (
             f"The {thing} {marker} of the {place} turns at {rng.randint(100, 999)} rpm when its gate is open. "
-            f"It was inspected in {rng.randint(1950, 2020)} and carries {rng.randint(2, 90)} tonnes of water each minute."
+            f"It was inspected in {rng.randint(1950, 2020)} and carries {rng.randint(2, 90)} tonnes of water."
         )
         return marker, text
 
@@ -159,9 +172,8 @@ class Load:
 
     async def _one_question(self, client: httpx.AsyncClient, text: str) -> None:
         asked_at, query = time.monotonic(), ""
-        async with aconnect_sse(
-            client, "POST", "/v1/query", json={"query": text}, headers={"Accept": "text/event-stream"}
-        ) as stream:
+        accept = {"Accept": "text/event-stream"}
+        async with aconnect_sse(client, "POST", "/v1/query", json={"query": text}, headers=accept) as stream:
             if stream.response.status_code != 200:
                 await stream.response.aread()
                 self.history.add("rejected", status=stream.response.status_code, body=stream.response.text[:200])
@@ -171,21 +183,21 @@ class Load:
                 if message.event == "accepted":
                     query = data["id"]
                     self.history.add("ask", query=query, text=text)
-                self.history.add("event", query=query, event=message.event, data=data if message.event != "sources" else {})
+                kept = {} if message.event == "sources" else data
+                self.history.add("event", query=query, event=message.event, data=kept)
                 if message.event == "sources":
                     for source in data["sources"]:
                         self.history.add("shown", asked_at=asked_at, text=source["text"])
 
     async def observe(self) -> None:
-        """After quiet: note, for every marker of the last versions and of deleted ones, which documents a search
-        finds.
-        """
+        """After quiet: note which documents a search for each marker finds, those of older versions included."""
         async with self._client() as client:
-            for document, paragraphs in sorted(self._current.items()):
-                for marker, _ in paragraphs or [("deleted", "")]:
-                    text = marker if paragraphs else document
-                    response = await client.post("/v1/search", json={"query": text, "top_k": 5, "rankers": ["lexical"]})
+            for document, markers in sorted(self._ever.items()):
+                current = [marker for marker, _ in self._current[document]]
+                for marker in [*current, *[marker for marker in markers if marker not in current][-3:]]:
+                    body = {"query": marker, "top_k": 5, "rankers": ["lexical"]}
+                    response = await client.post("/v1/search", json=body)
                     response.raise_for_status()
                     for hit in response.json()["hits"]:
-                        if marker in hit["text"]:
+                        if marker in hit["text"].split():
                             self.history.add("found", document=hit["document_id"], marker=marker)
