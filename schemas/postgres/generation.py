@@ -1,0 +1,84 @@
+"""Makes index generations and points aliases at them."""
+
+import re
+from importlib.resources import files
+from typing import Any
+
+import asyncpg
+
+NAME_PATTERN = re.compile(r"[a-z0-9_]{1,48}")
+"""Names of generations and aliases; they become parts of table and topic names."""
+
+DIM_MAX = 4000
+"""The largest halfvec that pgvector's HNSW can index."""
+
+
+def chunks_table(generation: str) -> str:
+    """Return the name of a generation's table.
+
+    Raises:
+        ValueError: the generation's name could not be a part of a table's name.
+    """
+    if not NAME_PATTERN.fullmatch(generation):
+        raise ValueError(f"generation {generation!r} is not 1 to 48 characters of a-z, 0-9 and '_'")
+    return f"chunks_{generation}"
+
+
+async def create_generation(
+    connection: "asyncpg.Connection[Any]", name: str, chunker: str, embedder: str, dim: int
+) -> None:
+    """Make a generation's row and table, in one transaction. Idempotent for the same settings.
+
+    Args:
+        connection: a connection of asyncpg to a migrated database.
+        name: of the generation, `[a-z0-9_]{1,48}`.
+        chunker: name of the chunker whose topic it reads.
+        embedder: name of the model that makes its vectors.
+        dim: length of a vector, 1 to 4000.
+
+    Raises:
+        ValueError: a bad name or dim, or the generation exists with other settings (generations never change).
+    """
+    table = chunks_table(name)
+    if not 1 <= dim <= DIM_MAX:
+        raise ValueError(f"dim is {dim!r}; expected 1 to {DIM_MAX}, which is what HNSW can index")
+    async with connection.transaction():
+        made = await connection.fetchval(
+            "INSERT INTO generations (generation, chunker, embedder, dim) VALUES ($1, $2, $3, $4) "
+            "ON CONFLICT DO NOTHING RETURNING generation",
+            name,
+            chunker,
+            embedder,
+            dim,
+        )
+        if made is None:
+            row = await connection.fetchrow(
+                "SELECT chunker, embedder, dim FROM generations WHERE generation = $1", name
+            )
+            if row is None or tuple(row) != (chunker, embedder, dim):
+                raise ValueError(
+                    f"generation {name!r} exists with (chunker, embedder, dim) = {row and tuple(row)}, not "
+                    f"{(chunker, embedder, dim)}; a generation never changes, so choose another name"
+                )
+            return
+        template = files("schemas.postgres").joinpath("generation.sql").read_text("utf-8")
+        await connection.execute(template.format(table=table, dim=dim))
+
+
+async def point_alias(connection: "asyncpg.Connection[Any]", alias: str, generation: str) -> None:
+    """Let an alias name a generation, which must exist. Idempotent.
+
+    Raises:
+        ValueError: a bad name, or there is no such generation.
+    """
+    if not NAME_PATTERN.fullmatch(alias):
+        raise ValueError(f"alias {alias!r} is not 1 to 48 characters of a-z, 0-9 and '_'")
+    try:
+        await connection.execute(
+            "INSERT INTO aliases (alias, generation) VALUES ($1, $2) "
+            "ON CONFLICT (alias) DO UPDATE SET generation = excluded.generation, moved_at = now()",
+            alias,
+            generation,
+        )
+    except asyncpg.ForeignKeyViolationError as error:
+        raise ValueError(f"there is no generation {generation!r}; make it before pointing {alias!r} at it") from error

@@ -1,0 +1,1 @@
+"""Migrations, one file each, applied in order by `schemas.postgres.migrate`."""
