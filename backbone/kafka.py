@@ -1,0 +1,478 @@
+"""Connections to Kafka: client settings, a producer with awaited deliveries, administration, a reader of partitions."""
+
+import asyncio
+import logging
+import ssl
+import threading
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from concurrent.futures import Future as ThreadFuture
+from dataclasses import dataclass
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, Final, Literal, Self
+
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    ConsumerGroupTopicPartitions,
+    KafkaError,
+    KafkaException,
+    Producer,
+    TopicCollection,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+from confluent_kafka.cimpl import NewTopic
+
+from backbone.settings import KafkaSettings
+from schemas.topics import Topic
+
+RECORD_MAX_BYTES = 2 * 1024 * 1024
+"""Largest record that a topic takes: an inline value of 1 MiB that does not compress, and its headers."""
+DEAD_LETTER_MAX_BYTES = 3 * 1024 * 1024
+"""Largest record that a dead-letter topic takes: any record of any topic, and the headers that say why."""
+
+_DELIVERY_TIMEOUT_MS = 30_000
+_REQUEST_TIMEOUT_S = 15.0
+_ANY_PARTITION = -1
+_logger = logging.getLogger(__name__)
+
+Headers = Sequence[tuple[str, bytes | None]]
+
+
+# --- settings of the clients ----------------------------------------------------------------------
+
+
+def client_config(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what every confluent-kafka client needs to reach the brokers."""
+    config: dict[str, Any] = {
+        "bootstrap.servers": settings.kafka_bootstrap,
+        "security.protocol": settings.kafka_security_protocol,
+        "log_level": 0,
+        "allow.auto.create.topics": False,
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        config["sasl.mechanism"] = settings.kafka_sasl_mechanism
+        config["sasl.username"] = settings.kafka_username
+        config["sasl.password"] = settings.kafka_password.get_secret_value()
+    if settings.kafka_security_protocol.endswith("SSL") and settings.kafka_ca_file is not None:
+        config["ssl.ca.location"] = str(settings.kafka_ca_file)
+    return config
+
+
+def ssl_context(settings: KafkaSettings) -> ssl.SSLContext | None:
+    """Return the TLS settings for clients that want Python's own; None where the connection is not encrypted."""
+    if not settings.kafka_security_protocol.endswith("SSL"):
+        return None
+    return ssl.create_default_context(cafile=str(settings.kafka_ca_file) if settings.kafka_ca_file else None)
+
+
+# --- producer -------------------------------------------------------------------------------------
+
+
+class PublishFailed(Exception):
+    """Kafka did not acknowledge a record; it may stand in the log all the same.
+
+    Attributes:
+        fatal: the producer is broken for good; only a new process can send.
+    """
+
+    def __init__(self, message: str, *, fatal: bool = False) -> None:
+        super().__init__(message)
+        self.fatal = fatal
+
+
+@dataclass(frozen=True, slots=True)
+class Delivered:
+    """Where an acknowledged record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+class Publisher:
+    """An idempotent producer: records of one partition keep the order of the calls, also over retries.
+
+    Use it as an async context manager in the loop that awaits the deliveries. Leaving waits for what is on its way.
+    Bounded: at most 64 MiB or 100,000 records wait; a record beyond that fails at once.
+    """
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._config = client_config(settings) | {
+            "enable.idempotence": True,
+            "acks": "all",
+            "linger.ms": 0,
+            "compression.type": "zstd",
+            "message.max.bytes": DEAD_LETTER_MAX_BYTES,
+            "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
+            "topic.metadata.propagation.max.ms": 5_000,
+            "queue.buffering.max.kbytes": 64 * 1024,
+            "queue.buffering.max.messages": 100_000,
+            "error_cb": self._on_error,
+        }
+        self._fatal: str | None = None
+        self._closing = threading.Event()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._producer = Producer(self._config)
+        self._poller = threading.Thread(target=self._poll, name="kafka-publisher", daemon=True)
+        self._poller.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        unsent = await asyncio.to_thread(self._producer.flush, _DELIVERY_TIMEOUT_MS / 1000)
+        if unsent:
+            _logger.error("closing with %d records not acknowledged", unsent)
+        self._closing.set()
+        await asyncio.to_thread(self._poller.join)
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers | Mapping[str, bytes | None] = (),
+        partition: int | None = None,
+    ) -> asyncio.Future[Delivered]:
+        """Send a record; the future is done when Kafka has acknowledged it.
+
+        Args:
+            topic: name of an existing topic.
+            key: decides the partition where `partition` is None.
+            value: None is a tombstone.
+            headers: in their order; a name may come twice.
+            partition: where to, explicitly.
+
+        Returns:
+            A future of the record's place. It fails with PublishFailed.
+        """
+        delivered: asyncio.Future[Delivered] = self._loop.create_future()
+
+        def on_delivery(error: KafkaError | None, message: Any) -> None:
+            self._loop.call_soon_threadsafe(_settle, delivered, error, message)
+
+        pairs: list[Any] = list(headers.items()) if isinstance(headers, Mapping) else list(headers)
+        place = _ANY_PARTITION if partition is None else partition
+        try:
+            self._producer.produce(topic, value, key, place, on_delivery=on_delivery, headers=pairs)
+        except BufferError:
+            delivered.set_exception(PublishFailed(f"topic {topic!r}: too many records wait to be sent; try again"))
+        except KafkaException as error:
+            fatal = self._fatal is not None or error.args[0].fatal()
+            delivered.set_exception(PublishFailed(f"topic {topic!r}: {error.args[0].str()}", fatal=fatal))
+        return delivered
+
+    def _poll(self) -> None:
+        while not self._closing.is_set():
+            self._producer.poll(0.2)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error.str()
+            _logger.critical("the producer is broken: %s", error.str())
+        else:
+            _logger.warning("producer: %s", error.str())
+
+
+def _settle(delivered: "asyncio.Future[Delivered]", error: KafkaError | None, message: Any) -> None:
+    if delivered.done():
+        return
+    if error is not None:
+        delivered.set_exception(PublishFailed(f"topic {message.topic()!r}: {error.str()}", fatal=error.fatal()))
+    else:
+        delivered.set_result(Delivered(message.topic(), message.partition(), message.offset()))
+
+
+# --- administration -------------------------------------------------------------------------------
+
+
+class MissingTopic(LookupError):
+    """A topic does not exist in Kafka."""
+
+
+def topic_config(topic: Topic) -> dict[str, str]:
+    """Return Kafka's settings of a topic of the table."""
+    largest = DEAD_LETTER_MAX_BYTES if topic.event is None else RECORD_MAX_BYTES
+    config = {"max.message.bytes": str(largest), "compression.type": "producer"}
+    if topic.compacted:
+        return config | {
+            "cleanup.policy": "compact",
+            "delete.retention.ms": str(_ms(timedelta(days=30))),
+            "max.compaction.lag.ms": str(_ms(timedelta(days=7))),
+        }
+    return config | {"cleanup.policy": "delete", "retention.ms": str(_ms(topic.retention))}
+
+
+def _ms(span: timedelta) -> int:
+    return span // timedelta(milliseconds=1)
+
+
+class Admin:
+    """What the product asks of Kafka beside records. Methods raise KafkaException when the brokers are away."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._client = AdminClient(client_config(settings))
+        self._replication = settings.kafka_replication_factor
+
+    async def ensure_topics(
+        self, topics: Iterable[Topic], overrides: Mapping[str, Mapping[str, str]] | None = None
+    ) -> list[str]:
+        """Create the topics that do not exist; those that do stay as they are.
+
+        Args:
+            topics: rows of the topic table, templates filled.
+            overrides: Kafka settings by topic name, as `{"rag.ingest.v1": {"retention.ms": "60000"}}`.
+
+        Returns:
+            Names of the topics created.
+        """
+        new = [
+            NewTopic(
+                topic.name,
+                num_partitions=topic.partitions,
+                replication_factor=self._replication,
+                config=topic_config(topic) | dict((overrides or {}).get(topic.name, {})),
+            )
+            for topic in topics
+        ]
+        created = []
+        for name, made in self._client.create_topics(new, request_timeout=_REQUEST_TIMEOUT_S).items():
+            try:
+                await _result(made)
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+            else:
+                created.append(name)
+        return created
+
+    async def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
+        """Return Kafka's id of each topic (a re-created topic has another).
+
+        Raises:
+            MissingTopic: one does not exist.
+        """
+        described = self._client.describe_topics(TopicCollection(list(names)), request_timeout=_REQUEST_TIMEOUT_S)
+        return {name: str((await self._described(name, future)).topic_id) for name, future in described.items()}
+
+    async def end_offsets(self, topic: str) -> dict[int, int]:
+        """Return, per partition, the offset that the next record will have.
+
+        Raises:
+            MissingTopic: it does not exist.
+        """
+        return await self._offsets(topic, OffsetSpec.latest())  # type: ignore[no-untyped-call]
+
+    async def start_offsets(self, topic: str) -> dict[int, int]:
+        """Return, per partition, the lowest offset that is kept.
+
+        Raises:
+            MissingTopic: it does not exist.
+        """
+        return await self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    async def group_lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
+        """Return, per topic, the number of offsets between what the group has committed and the end.
+
+        A partition without a commit counts from its lowest kept offset. Works for groups without members too.
+        """
+        asked = self._client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
+        committed = {(p.topic, p.partition): p.offset for p in (await _result(asked[group])).topic_partitions}
+        lag = {}
+        for topic in topics:
+            starts, ends = await self.start_offsets(topic), await self.end_offsets(topic)
+            places = {p: max(committed.get((topic, p), starts[p]), starts[p]) for p in ends}
+            lag[topic] = sum(ends[p] - places[p] for p in ends)
+        return lag
+
+    async def unclaimed_partitions(self, group: str, topic: str) -> int:
+        """Return how many partitions of the topic no member of the group holds (0 while the group is rebalancing)."""
+        asked = self._client.describe_consumer_groups([group], request_timeout=_REQUEST_TIMEOUT_S)
+        described = await _result(asked[group])
+        if described.state.name not in ("STABLE", "EMPTY", "DEAD"):
+            return 0
+        held = {p.partition for m in described.members for p in m.assignment.topic_partitions if p.topic == topic}
+        return len(set(await self.end_offsets(topic)) - held)
+
+    async def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
+        described = self._client.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
+        partitions = (await self._described(topic, described[topic])).partitions
+        asked = self._client.list_offsets(
+            {TopicPartition(topic, p.id): spec for p in partitions}, request_timeout=_REQUEST_TIMEOUT_S
+        )
+        return {place.partition: (await _result(future)).offset for place, future in asked.items()}
+
+    async def _described(self, name: str, future: "ThreadFuture[Any]") -> Any:
+        try:
+            return await _result(future)
+        except KafkaException as error:
+            if error.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise MissingTopic(f"topic {name!r} does not exist; create it with Admin.ensure_topics") from error
+            raise
+
+
+async def _result(future: "ThreadFuture[Any]") -> Any:
+    return await asyncio.wrap_future(future)
+
+
+# --- reader of chosen partitions ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A record that was read. `headers` are in their order; a name may come twice."""
+
+    topic: str
+    partition: int
+    offset: int
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    timestamp_ms: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AtEnd:
+    """The reader has read all that the partition held; `offset` is the next to come. Repeats after every catch-up."""
+
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overtaken:
+    """Records before `resumed` were deleted before they were read; reading goes on there."""
+
+    partition: int
+    resumed: int
+
+
+BEGIN: Final = "begin"
+END: Final = "end"
+Start = int | Literal["begin", "end"]
+
+_BUFFERED = 2_000
+_BATCH = 500
+
+
+class PartitionReader:
+    """Reads given partitions of one topic from given places, for ever, without a consumer group.
+
+    Use it as an async context manager, then iterate. On entry the starting places are fixed: with END, all that is
+    produced after `async with` was entered is read. Bounded: at most 2,000 records (and 16 MiB in the client) are held
+    for a slow caller. Where the brokers are away it waits and goes on.
+    """
+
+    def __init__(self, settings: KafkaSettings, topic: str, starts: Mapping[int, Start]) -> None:
+        """Args:
+        settings: how to reach Kafka.
+        topic: name of an existing topic.
+        starts: for each partition to read, the first offset wanted, BEGIN, or END.
+        """
+        self._admin = Admin(settings)
+        self._topic = topic
+        self._starts = starts
+        self._consumer = Consumer(
+            client_config(settings)
+            | {
+                "group.id": "headrace-reader",
+                "enable.auto.commit": False,
+                "enable.auto.offset.store": False,
+                "enable.partition.eof": True,
+                "auto.offset.reset": "error",
+                "queued.max.messages.kbytes": 16 * 1024,
+                "fetch.message.max.bytes": DEAD_LETTER_MAX_BYTES,
+            }
+        )
+        self._closing = threading.Event()
+        self._free = threading.Semaphore(_BUFFERED)
+        self._arrived: asyncio.Queue[Received | AtEnd | Overtaken | BaseException] = asyncio.Queue()
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        ends = await self._admin.end_offsets(self._topic)
+        missing = sorted(set(self._starts) - set(ends))
+        if missing:
+            raise MissingTopic(f"topic {self._topic!r} has partitions 0 to {len(ends) - 1}, not {missing!r}")
+        self._consumer.assign(
+            [TopicPartition(self._topic, p, _place(start, ends[p])) for p, start in self._starts.items()]
+        )
+        self._thread = threading.Thread(target=self._read, name=f"kafka-reader {self._topic}", daemon=True)
+        self._thread.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._closing.set()
+        self._free.release(_BUFFERED)
+        await asyncio.to_thread(self._thread.join)
+        await asyncio.to_thread(self._consumer.close)
+
+    async def __aiter__(self) -> AsyncIterator[Received | AtEnd | Overtaken]:
+        while True:
+            item = await self._arrived.get()
+            self._free.release()
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+
+    def _read(self) -> None:
+        try:
+            while not self._closing.is_set():
+                # poll() gives the first record at once; consume() alone would wait until its batch is full
+                first = self._consumer.poll(0.2)
+                if first is not None:
+                    self._hand_over([first, *self._consumer.consume(_BATCH, timeout=0)])
+        except BaseException as error:
+            self._loop.call_soon_threadsafe(self._arrived.put_nowait, error)
+
+    def _hand_over(self, messages: list[Any]) -> None:
+        for message in messages:
+            item = self._item(message)
+            if item is None:
+                continue
+            self._free.acquire()
+            if self._closing.is_set():
+                return
+            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+
+    def _item(self, message: Any) -> Received | AtEnd | Overtaken | None:
+        error = message.error()
+        if error is None:
+            return Received(
+                topic=message.topic(),
+                partition=message.partition(),
+                offset=message.offset(),
+                key=message.key(),
+                value=message.value(),
+                headers=message.headers() or (),
+                timestamp_ms=message.timestamp()[1],
+            )
+        if error.code() == KafkaError._PARTITION_EOF:
+            return AtEnd(partition=message.partition(), offset=message.offset())
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            return self._resume(message.partition())
+        if error.fatal():
+            raise KafkaException(error)
+        _logger.warning("reader of %s: %s", self._topic, error.str())
+        return None
+
+    def _resume(self, partition: int) -> Overtaken:
+        place = TopicPartition(self._topic, partition)
+        lowest, _ = self._consumer.get_watermark_offsets(place, timeout=_REQUEST_TIMEOUT_S)
+        # seek() is refused in this state
+        self._consumer.incremental_unassign([place])
+        self._consumer.incremental_assign([TopicPartition(self._topic, partition, lowest)])
+        return Overtaken(partition=partition, resumed=lowest)
+
+
+def _place(start: Start, end: int) -> int:
+    if start == BEGIN:
+        return int(OFFSET_BEGINNING)
+    return end if start == END else int(start)
