@@ -58,6 +58,18 @@ class DocumentStore(Protocol):
         """
         ...
 
+    async def reject(self, key: DocumentKey, origin: Origin, *, reason: str, message: str) -> int | None:
+        """Remember that the record at `origin` became no version, and let the document's status say why.
+
+        No version is spent, so an older one stays live and one on its way still arrives. A later accepted version
+        replaces the status.
+
+        Returns:
+            The version that the status speaks of (0: nothing was accepted yet); None when a later record was applied
+            already, and nothing changed.
+        """
+        ...
+
     def holding_latest(self, key: DocumentKey, version: int) -> AbstractAsyncContextManager[bool]:
         """Lock the document while its owner publishes; gives False when a newer version exists (publish nothing
         then)."""

@@ -8,9 +8,9 @@ CREATE TABLE {table} (
     text             text NOT NULL,
     start_char       integer NOT NULL,              -- span in the parsed text, code points, half-open
     end_char         integer NOT NULL,
-    headings         text[] NOT NULL,
+    headings         jsonb NOT NULL,                -- heading path, outermost first
     n_tokens         integer NOT NULL,
-    sentences        integer[] NOT NULL,            -- start, end, start, end ... in `text`
+    sentences        jsonb NOT NULL,                -- [[start, end], ...] in `text`
     sentence_vectors bytea STORAGE EXTERNAL NOT NULL, -- little-endian float16, one row of {dim} a sentence
     collection       text COLLATE "C" NOT NULL,
     metadata         jsonb NOT NULL,

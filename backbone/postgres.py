@@ -1,0 +1,66 @@
+"""Connections to Postgres: a pool that outlives restarts of the server, and which errors mean that it is away."""
+
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+from pgvector.asyncpg import register_vector
+
+from backbone.settings import PostgresSettings
+
+CONNECT_TIMEOUT_S: Final = 5.0
+STATEMENT_TIMEOUT_MS: Final = 15_000
+IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 30_000
+"""A process that hangs while it holds locks loses them after this time."""
+
+ACQUIRE_TIMEOUT_S: Final = 10.0
+"""How long to wait for a free connection of the pool; give it to `Pool.acquire`."""
+
+_AWAY_CLASSES: Final = frozenset({"08", "40", "53", "57"})
+"""SQLSTATE classes: connection lost, transaction rolled back (deadlock), out of resources, shut down or cancelled."""
+
+_AWAY_STATES: Final = frozenset({"25P03", "25P04", "55P03", "58030"})
+"""Idle-in-transaction and transaction timeout, lock not available, I/O error of the server."""
+
+
+async def open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
+    """Make a pool of connections; the caller closes it.
+
+    Nothing connects before the first use, so the server may still be down. Connections speak `halfvec` and `vector`
+    (pgvector's types) and `jsonb` (Python values), which needs a migrated database. Lost connections are replaced.
+    """
+    return await asyncpg.create_pool(
+        settings.postgres_dsn.get_secret_value(),
+        min_size=0,
+        max_size=settings.postgres_pool_max,
+        timeout=CONNECT_TIMEOUT_S,
+        # The server cancels first; the client's own limit is for a server that vanished without a word.
+        command_timeout=STATEMENT_TIMEOUT_MS / 1000 + 5,
+        init=_teach_types,
+        server_settings={
+            "application_name": "headrace",
+            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+            "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
+        },
+    )
+
+
+def is_away(error: BaseException) -> bool:
+    """Tell whether an error means that Postgres is away or busy, so that the same work may succeed later."""
+    if isinstance(error, asyncpg.PostgresError):
+        state = error.sqlstate or ""
+        return state[:2] in _AWAY_CLASSES or state in _AWAY_STATES
+    if isinstance(error, asyncpg.InterfaceError):
+        # A closed connection or pool; a value that does not fit its parameter is a ValueError too, and a bug.
+        return not isinstance(error, ValueError)
+    return isinstance(error, OSError | TimeoutError)
+
+
+async def _teach_types(connection: Any) -> None:
+    await register_vector(connection)
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+    )

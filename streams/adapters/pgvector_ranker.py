@@ -1,0 +1,78 @@
+"""Nearest chunks by vector in pgvector."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Final
+
+from schemas.events import Filters
+from schemas.ids import ChunkId
+from schemas.postgres.generation import chunks_table
+from streams.adapters.postgres import Pool, transaction
+from streams.adapters.postgres_filters import condition
+from streams.ports import Candidate, Vectors
+
+EF_SEARCH_MIN: Final = 100
+EF_SEARCH_MAX: Final = 1000
+"""pgvector's own bound."""
+
+# Plans are made for the parameters at hand: a plan for "any filter" would be wrong for most.
+# An iterative scan goes on until enough rows passed the filter; the order is put right afterwards.
+_SETTINGS: Final = """
+SET LOCAL plan_cache_mode = force_custom_plan;
+SET LOCAL hnsw.iterative_scan = relaxed_order;
+SET LOCAL hnsw.ef_search = {ef_search};
+"""
+
+_COUNT: Final = "SELECT count(*) FROM (SELECT FROM {table} c WHERE {condition} LIMIT $1) kept"
+
+_EXACT: Final = """
+WITH kept AS MATERIALIZED (SELECT chunk_id, embedding <=> $1 AS distance FROM {table} c WHERE {condition})
+SELECT chunk_id, 1 - distance AS score FROM kept ORDER BY distance, chunk_id LIMIT $2
+"""
+
+_APPROXIMATE: Final = """
+SELECT chunk_id, 1 - (embedding <=> $1) AS score FROM {table} c WHERE {condition} ORDER BY embedding <=> $1 LIMIT $2
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PgvectorRanker:
+    """`DenseRanker` on a generation's table.
+
+    Attributes:
+        pool: connections that know pgvector's types.
+        generation: name of the generation; its table exists.
+        exact_max_rows: a filter that keeps at most so many rows is searched exactly, without the index.
+    """
+
+    pool: "Pool[Any]"
+    generation: str
+    exact_max_rows: int = 5_000
+
+    @cached_property
+    def _table(self) -> str:
+        return chunks_table(self.generation)
+
+    async def nearest(self, tenant: str, vector: Vectors, filters: Filters, limit: int) -> list[Candidate]:
+        """See `DenseRanker.nearest`; exact where the filter keeps few rows, else HNSW with an iterative scan.
+
+        Args:
+            tenant: whose chunks.
+            vector: shape (dim,) or (1, dim).
+            filters: enforced inside the query.
+            limit: 1 or more.
+        """
+        where, parameters = condition(tenant, filters, first=3, table="c")
+        counted, count_parameters = condition(tenant, filters, first=2, table="c")
+        ef_search = min(max(EF_SEARCH_MIN, limit), EF_SEARCH_MAX)
+        async with transaction(self.pool) as connection:
+            await connection.execute(_SETTINGS.format(ef_search=ef_search))
+            n_rows = await connection.fetchval(
+                _COUNT.format(table=self._table, condition=counted), self.exact_max_rows + 1, *count_parameters
+            )
+            query = _EXACT if n_rows <= self.exact_max_rows else _APPROXIMATE
+            rows = await connection.fetch(
+                query.format(table=self._table, condition=where), vector.reshape(-1), limit, *parameters
+            )
+        found = [Candidate(chunk=ChunkId(row["chunk_id"]), score=row["score"]) for row in rows]
+        return sorted(found, key=lambda candidate: (-candidate.score, candidate.chunk))

@@ -1,0 +1,40 @@
+"""Lends connections of the pool to the Postgres adapters and says `Transient` where Postgres is away."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import asyncpg
+
+from backbone.postgres import ACQUIRE_TIMEOUT_S, is_away
+from streams.errors import Transient
+
+Pool = asyncpg.Pool
+Connection = asyncpg.pool.PoolConnectionProxy
+
+
+@asynccontextmanager
+async def lend(pool: "Pool[Any]") -> "AsyncIterator[Connection[Any]]":
+    """Lend a connection; every statement outside a transaction commits by itself.
+
+    Raises:
+        Transient: Postgres is away or busy, or all connections of the pool stay taken.
+    """
+    try:
+        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+            yield connection
+    except Exception as error:
+        if is_away(error):
+            raise Transient(f"Postgres is away or busy: {error or type(error).__name__}") from error
+        raise
+
+
+@asynccontextmanager
+async def transaction(pool: "Pool[Any]") -> "AsyncIterator[Connection[Any]]":
+    """Lend a connection inside a transaction (read committed); an exception rolls it back.
+
+    Raises:
+        Transient: as `lend`; nothing was changed, or, when the connection broke while committing, everything was.
+    """
+    async with lend(pool) as connection, connection.transaction():
+        yield connection

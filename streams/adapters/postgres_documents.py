@@ -1,0 +1,138 @@
+"""Versions of documents in Postgres: the half of the fence that outlives deletes."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from schemas.ids import DocumentKey
+from streams.adapters.postgres import Pool, lend, transaction
+from streams.lifecycle.rank import REJECTED_RANK, STATUS_RANKS
+from streams.ports import Versioned
+from streams.runtime.record import Origin
+
+# One statement decides and writes: the conflicting row is locked, compared, and changed only for a later offset (or for
+# the same one, when it was rejected before). The status is written along, so that nobody sees the new version with
+# the status of the one before.
+_ASSIGN: Final = """
+INSERT INTO documents AS d (
+    tenant, document, latest_version, deleted, origins,
+    collection, title, uri, content_type, metadata, acl, n_bytes,
+    status, status_version, status_rank, stage, warnings_version, accepted_at
+) VALUES (
+    $1, $2, 1, $5, jsonb_build_object($3::text, jsonb_build_object('offset', $4::bigint, 'version', 1)),
+    $6, $7, $8, $9, $10, $11, $12, $13, 1, $14, 'intake', 1, now()
+)
+ON CONFLICT (tenant, document) DO UPDATE SET
+    latest_version = d.latest_version + 1,
+    deleted = excluded.deleted,
+    origins = d.origins || jsonb_build_object(
+        $3::text, jsonb_build_object('offset', $4::bigint, 'version', d.latest_version + 1)),
+    collection = excluded.collection, title = excluded.title, uri = excluded.uri,
+    content_type = excluded.content_type, metadata = excluded.metadata, acl = excluded.acl,
+    n_bytes = excluded.n_bytes,
+    status = excluded.status, status_version = d.latest_version + 1, status_rank = excluded.status_rank,
+    stage = excluded.stage, failure_reason = NULL, failure_message = NULL, n_chunks = NULL,
+    warnings = '{}', warnings_version = d.latest_version + 1, accepted_at = now(), updated_at = now()
+WHERE coalesce((d.origins -> $3 -> 'offset')::bigint, -1) < $4
+   OR ((d.origins -> $3 -> 'offset')::bigint = $4 AND d.origins -> $3 ? 'rejected')
+RETURNING latest_version
+"""
+
+_APPLIED: Final = """
+SELECT (origins -> $3 -> 'offset')::bigint AS "offset", (origins -> $3 -> 'version')::bigint AS version
+FROM documents WHERE tenant = $1 AND document = $2
+"""
+
+# The record may have got a version before it failed (Kafka was away too long): that version has failed then.
+_REJECT: Final = """
+INSERT INTO documents AS d (tenant, document, origins, status, status_rank, stage, failure_reason, failure_message)
+VALUES (
+    $1, $2,
+    jsonb_build_object($3::text, jsonb_build_object('offset', $4::bigint, 'version', 0, 'rejected', true)),
+    'failed', $5, 'intake', $7, $8
+)
+ON CONFLICT (tenant, document) DO UPDATE SET
+    origins = CASE WHEN (d.origins -> $3 -> 'offset')::bigint = $4 THEN d.origins ELSE d.origins || jsonb_build_object(
+        $3::text, jsonb_build_object('offset', $4::bigint, 'version', d.latest_version, 'rejected', true)) END,
+    status = 'failed', stage = 'intake', failure_reason = $7, failure_message = $8, updated_at = now(),
+    status_rank = CASE WHEN (d.origins -> $3 -> 'offset')::bigint = $4 AND NOT d.origins -> $3 ? 'rejected'
+                       THEN $6::smallint ELSE $5::smallint END
+WHERE coalesce((d.origins -> $3 -> 'offset')::bigint, -1) < $4
+   OR ((d.origins -> $3 -> 'offset')::bigint = $4
+       AND (d.origins -> $3 -> 'version')::bigint = d.latest_version
+       AND (d.origins -> $3 ? 'rejected' OR d.status_rank <= $6))
+RETURNING latest_version
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresDocuments:
+    """`DocumentStore` on the table `documents`."""
+
+    pool: "Pool[Any]"
+
+    async def assign(
+        self, key: DocumentKey, origin: Origin, *, deleted: bool, attributes: Mapping[str, Any]
+    ) -> Versioned:
+        """See `DocumentStore.assign`; the status becomes `accepted`, or `deleted`, in the same transaction."""
+        status = "deleted" if deleted else "accepted"
+        place = f"{origin.topic_id}/{origin.partition}"
+        async with lend(self.pool) as connection:
+            version = await connection.fetchval(
+                _ASSIGN,
+                key.tenant,
+                key.document,
+                place,
+                origin.offset,
+                deleted,
+                attributes.get("collection", "default"),
+                attributes.get("title"),
+                attributes.get("uri"),
+                attributes.get("content_type"),
+                dict(attributes.get("metadata", {})),
+                attributes.get("acl"),
+                attributes.get("n_bytes", 0),
+                status,
+                STATUS_RANKS[status],
+            )
+            if version is not None:
+                return Versioned(version=version, outcome="fresh")
+            [applied] = await connection.fetch(_APPLIED, key.tenant, key.document, place)
+        again = applied["offset"] == origin.offset
+        return Versioned(version=applied["version"], outcome="again" if again else "redelivered")
+
+    async def reject(self, key: DocumentKey, origin: Origin, *, reason: str, message: str) -> int | None:
+        """See `DocumentStore.reject`."""
+        async with lend(self.pool) as connection:
+            version: int | None = await connection.fetchval(
+                _REJECT,
+                key.tenant,
+                key.document,
+                f"{origin.topic_id}/{origin.partition}",
+                origin.offset,
+                REJECTED_RANK,
+                STATUS_RANKS["failed"],
+                reason,
+                message,
+            )
+        return version
+
+    @asynccontextmanager
+    async def holding_latest(self, key: DocumentKey, version: int) -> AsyncIterator[bool]:
+        """See `DocumentStore.holding_latest`; a row lock, which ends with the block or with the process."""
+        async with transaction(self.pool) as connection:
+            latest = await connection.fetchval(
+                "SELECT latest_version FROM documents WHERE tenant = $1 AND document = $2 FOR UPDATE",
+                key.tenant,
+                key.document,
+            )
+            yield latest is None or latest <= version
+
+    async def latest_version(self, key: DocumentKey) -> int | None:
+        """See `DocumentStore.latest_version`."""
+        async with lend(self.pool) as connection:
+            version: int | None = await connection.fetchval(
+                "SELECT latest_version FROM documents WHERE tenant = $1 AND document = $2", key.tenant, key.document
+            )
+        return version

@@ -1,0 +1,103 @@
+"""Versions of documents in memory."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from schemas.ids import DocumentKey
+from streams.lifecycle.rank import REJECTED_RANK, STATUS_RANKS
+from streams.ports import Versioned
+from streams.runtime.record import Origin
+
+
+@dataclass(kw_only=True)
+class Applied:
+    """The last record of a partition that was applied to a document."""
+
+    offset: int
+    version: int
+    rejected: bool = False
+
+
+@dataclass(kw_only=True)
+class DocumentRow:
+    """What is known of one document."""
+
+    latest_version: int = 0
+    deleted: bool = False
+    origins: dict[tuple[str, int], Applied] = field(default_factory=dict)
+    attributes: dict[str, Any] = field(default_factory=dict)
+    status: str = "accepted"
+    status_version: int = 0
+    status_rank: int = 0
+    stage: str | None = None
+    failure_reason: str | None = None
+    failure_message: str | None = None
+    warnings: list[str] = field(default_factory=list)
+    warnings_version: int = 0
+    n_chunks: int | None = None
+
+    def say(self, status: str, rank: int, stage: str, reason: str | None = None, message: str | None = None) -> None:
+        self.status, self.status_rank, self.stage = status, rank, stage
+        self.failure_reason, self.failure_message = reason, message
+
+
+@dataclass(kw_only=True)
+class MemoryDocuments:
+    """`DocumentStore` in memory; `rows` is what the other doubles of the fence share."""
+
+    rows: dict[DocumentKey, DocumentRow] = field(default_factory=dict)
+    locks: dict[DocumentKey, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    async def assign(
+        self, key: DocumentKey, origin: Origin, *, deleted: bool, attributes: Mapping[str, Any]
+    ) -> Versioned:
+        async with self.locks[key]:
+            row = self.rows.setdefault(key, DocumentRow())
+            place = (origin.topic_id, origin.partition)
+            applied = row.origins.get(place)
+            if applied is not None and origin.offset < applied.offset:
+                return Versioned(version=applied.version, outcome="redelivered")
+            if applied is not None and origin.offset == applied.offset and not applied.rejected:
+                return Versioned(version=applied.version, outcome="again")
+            row.latest_version += 1
+            row.deleted = deleted
+            row.attributes = dict(attributes)
+            row.origins[place] = Applied(offset=origin.offset, version=row.latest_version)
+            row.status_version = row.warnings_version = row.latest_version
+            row.warnings, row.n_chunks = [], None
+            status = "deleted" if deleted else "accepted"
+            row.say(status, STATUS_RANKS[status], "intake")
+            return Versioned(version=row.latest_version, outcome="fresh")
+
+    async def reject(self, key: DocumentKey, origin: Origin, *, reason: str, message: str) -> int | None:
+        async with self.locks[key]:
+            row = self.rows.setdefault(key, DocumentRow())
+            place = (origin.topic_id, origin.partition)
+            applied = row.origins.get(place)
+            if applied is None or origin.offset > applied.offset:
+                row.origins[place] = Applied(offset=origin.offset, version=row.latest_version, rejected=True)
+                row.say("failed", REJECTED_RANK, "intake", reason, message)
+                return row.latest_version
+            if origin.offset < applied.offset or applied.version != row.latest_version:
+                return None
+            if applied.rejected:
+                row.say("failed", REJECTED_RANK, "intake", reason, message)
+                return row.latest_version
+            if row.status_rank > STATUS_RANKS["failed"]:
+                return None
+            row.say("failed", STATUS_RANKS["failed"], "intake", reason, message)
+            return row.latest_version
+
+    @asynccontextmanager
+    async def holding_latest(self, key: DocumentKey, version: int) -> AsyncIterator[bool]:
+        async with self.locks[key]:
+            row = self.rows.get(key)
+            yield row is None or row.latest_version <= version
+
+    async def latest_version(self, key: DocumentKey) -> int | None:
+        row = self.rows.get(key)
+        return None if row is None else row.latest_version

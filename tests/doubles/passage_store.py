@@ -1,0 +1,58 @@
+"""The serving fence in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from schemas.events import DocumentEmbedded, Filters
+from schemas.ids import ChunkId
+from streams.ports import Passage
+from tests.doubles.generation_store import MemoryGeneration
+
+
+def may_see(tenant: str, filters: Filters, document: DocumentEmbedded) -> bool:
+    """Tell whether a reader may see, and asked for, a document."""
+    if document.tenant != tenant or (document.acl is not None and not set(document.acl) & set(filters.groups)):
+        return False
+    if filters.collection is not None and document.collection != filters.collection:
+        return False
+    return all(_matches(document.metadata.get(name), values) for name, values in filters.metadata.items())
+
+
+def _matches(value: object, allowed: Sequence[object]) -> bool:
+    values = value if isinstance(value, list) else [value]
+    # As in JSON: true is not 1, and null equals nothing that may be asked for.
+    return any(v == a and isinstance(v, bool) == isinstance(a, bool) for v in values for a in allowed)
+
+
+@dataclass(kw_only=True)
+class MemoryPassages:
+    """`PassageStore` on a `MemoryGeneration`."""
+
+    generation: MemoryGeneration
+
+    async def passages(self, tenant: str, chunks: Sequence[ChunkId], filters: Filters) -> Mapping[ChunkId, Passage]:
+        found = {}
+        for name in chunks:
+            row = self.generation.chunks.get(name)
+            if row is None or self.generation.documents.rows[row.key].deleted:
+                continue
+            live = self.generation.live[row.key]
+            if live.document is None or not may_see(tenant, filters, live.document):
+                continue
+            found[name] = Passage(
+                chunk=name,
+                document=row.key.document,
+                version=live.version,
+                ordinal=row.chunk.ordinal,
+                text=row.chunk.text,
+                start=row.chunk.start,
+                end=row.chunk.end,
+                headings=row.chunk.headings,
+                sentences=row.chunk.sentences,
+                sentence_vectors=row.sentence_vectors,
+                title=live.document.title,
+                uri=live.document.uri,
+                collection=live.document.collection,
+                metadata=live.document.metadata,
+            )
+        return found
