@@ -1,0 +1,22 @@
+"""The command line: everything a user does to a running stack, over HTTP, and the processes that make up a stack."""
+
+import typer
+
+from headrace.cli import ask, documents, ingest, search
+
+app = typer.Typer(
+    name="headrace",
+    help="Documents and questions in, cited answers out. Start a stack with: headrace up",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(ingest.ingest)
+app.command()(ask.ask)
+app.command()(search.search)
+app.add_typer(documents.app, name="documents")
+
+
+def main() -> None:
+    """Run the command that the arguments name, and exit with its code."""
+    app()

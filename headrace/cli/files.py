@@ -1,0 +1,145 @@
+"""Which files an ingest takes, under which ids, and why it leaves the others out."""
+
+import glob
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTENT_TYPES = {
+    ".md": "text/markdown",
+    ".markdown": "text/markdown",
+    ".mdown": "text/markdown",
+    ".html": "text/html",
+    ".htm": "text/html",
+    ".xhtml": "text/html",
+    ".txt": "text/plain",
+    ".text": "text/plain",
+    ".rst": "text/plain",
+    ".adoc": "text/plain",
+    ".log": "text/plain",
+}
+DOCUMENT_MAX_BYTES = 20 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A file to ingest. `named`: an argument names this very file, so leaving it out is a failure and no mere skip."""
+
+    path: Path
+    id: str
+    named: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """A file or argument that is not sent: what is wrong, and what to do."""
+
+    path: Path
+    message: str
+    skipped: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readable:
+    """A file's text, and what goes with it into the request."""
+
+    path: Path
+    id: str
+    text: str
+    content_type: str
+    n_bytes: int
+
+
+def find_files(arguments: Sequence[str], collection: str) -> Iterator[Found | Rejected]:
+    """Yield the files that arguments name, in a fixed order; a file that two arguments name is yielded once.
+
+    Args:
+        arguments: files, folders (walked through; hidden files and folders are left out), or globs (`**` too).
+        collection: first part of each id; the rest is the path relative to the argument, with `/`: relative to the
+            folder; for a file its name; for a glob relative to the folders before its first wildcard.
+    """
+    taken: dict[str, Path] = {}
+    for argument in arguments:
+        files = list(_files_of(argument))
+        if not files:
+            yield Rejected(path=Path(argument), message=_nothing_there(argument))
+        for path, relative, named in files:
+            document = f"{collection}/{relative.as_posix()}"
+            other = taken.get(document)
+            if other is None:
+                taken[document] = path.resolve()
+                yield Found(path=path, id=document, named=named)
+            elif other != path.resolve():
+                message = f"its id {document!r} is that of {other} too; ingest them with different --collection names"
+                yield Rejected(path=path, message=message)
+
+
+def read_file(found: Found) -> Readable | Rejected:
+    """Read a file as text, or say why it cannot be a document."""
+    content_type = CONTENT_TYPES.get(found.path.suffix.lower())
+    if content_type is None:
+        known = " ".join(CONTENT_TYPES)
+        message = f"suffix {found.path.suffix!r} is not one of {known}; convert the file to text or Markdown"
+        return Rejected(path=found.path, message=message, skipped=not found.named)
+    try:
+        n_bytes = found.path.stat().st_size
+        if n_bytes > DOCUMENT_MAX_BYTES:
+            message = f"it has {n_bytes} bytes, the most is {DOCUMENT_MAX_BYTES}; split it into several files"
+            return Rejected(path=found.path, message=message)
+        raw = found.path.read_bytes()
+    except OSError as error:
+        return Rejected(path=found.path, message=f"it cannot be read ({error.strerror}); check its permissions")
+    return _as_text(found, raw, content_type)
+
+
+def _as_text(found: Found, raw: bytes, content_type: str) -> Readable | Rejected:
+    if b"\x00" in raw:
+        return Rejected(path=found.path, message="it is binary (holds a zero byte); convert it to text or Markdown")
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        message = f"it is not UTF-8 (byte {raw[error.start]:#04x} at {error.start}); try: iconv -t UTF-8"
+        return Rejected(path=found.path, message=message)
+    if not text.strip():
+        return Rejected(path=found.path, message="it is empty; there is nothing to search in it")
+    return Readable(path=found.path, id=found.id, text=text, content_type=content_type, n_bytes=len(raw))
+
+
+def _files_of(argument: str) -> Iterator[tuple[Path, Path, bool]]:
+    """Yield (path, path relative to the argument, whether the argument names this very file)."""
+    path = Path(argument)
+    if path.is_dir():
+        yield from ((each, each.relative_to(path), False) for each in _walk(path))
+    elif path.is_file():
+        yield path, Path(path.name), True
+    elif glob.has_magic(argument):
+        fixed = _before_wildcard(path)
+        for match in sorted(glob.glob(argument, recursive=True)):  # noqa: PTH207 - absolute patterns too
+            each = Path(match)
+            if each.is_file():
+                yield each, each.relative_to(fixed), False
+    elif path.exists():
+        yield path, Path(path.name), True
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for each in sorted(folder.rglob("*")):
+        if each.is_file() and not any(part.startswith(".") for part in each.relative_to(folder).parts):
+            yield each
+
+
+def _before_wildcard(pattern: Path) -> Path:
+    fixed = Path()
+    for part in pattern.parts[:-1]:
+        if glob.has_magic(part):
+            break
+        fixed /= part
+    return fixed
+
+
+def _nothing_there(argument: str) -> str:
+    if Path(argument).is_dir():
+        return "the folder holds no visible file; hidden files are left out"
+    if glob.has_magic(argument):
+        return "no file matches this pattern; put it in quotes, and use ** to look into folders"
+    return "there is no such file or folder; check the path"

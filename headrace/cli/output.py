@@ -1,0 +1,107 @@
+"""What every command shares: its options, its exit codes, and how it speaks."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from headrace.client import Busy, Client, HeadraceError, Refused
+
+
+class ExitCode(IntEnum):
+    """Exit codes that scripts may trust."""
+
+    OK = 0
+    SOME_FAILED = 1
+    USAGE = 2
+    UNREACHABLE = 3
+    REFUSED = 4
+    INTERRUPTED = 130
+
+
+Url = Annotated[
+    str | None,
+    typer.Option("--url", envvar="HEADRACE_URL", help="Address of the gateway. Default: that of the local stack."),
+]
+ApiKey = Annotated[
+    str | None,
+    typer.Option("--api-key", envvar="HEADRACE_API_KEY", help="API key. Default: the first one of the local stack."),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
+Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only documents of this collection.")]
+TopK = Annotated[int | None, typer.Option("--top-k", "-k", min=1, max=100, help="How many passages to look at.")]
+Where = Annotated[
+    list[str] | None,
+    typer.Option("--where", help="Only documents with this metadata, as field=value. Repeat it to allow more."),
+]
+
+
+def console() -> Console:
+    """Return where text for people goes."""
+    return Console(highlight=False, soft_wrap=True)
+
+
+def errors() -> Console:
+    """Return where complaints go."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON document, or one line of a stream of them."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def filters_of(where: list[str] | None) -> dict[str, Any] | None:
+    """Make the filters of a question from `field=value` options; None where there are none.
+
+    Raises:
+        typer.BadParameter: an option has no `=`.
+    """
+    metadata: dict[str, list[str]] = {}
+    for each in where or ():
+        name, equals, value = each.partition("=")
+        if not equals or not name:
+            raise typer.BadParameter(f"--where {each!r} is not field=value; write for instance --where team=billing")
+        metadata.setdefault(name, []).append(value)
+    return {"metadata": metadata} if metadata else None
+
+
+def complain(error: HeadraceError, *, as_json: bool) -> ExitCode:
+    """Say what went wrong in one sentence, and return the exit code that goes with it."""
+    if as_json:
+        kind = type(error).__name__.lower()
+        problem: dict[str, Any] = {"error": kind, "message": str(error)}
+        if isinstance(error, Refused):
+            problem |= {"status": error.status, "errors": error.errors}
+        print_json(problem)
+    else:
+        errors().print(f"[red]error:[/] {escape(str(error))}")
+        for each in error.errors if isinstance(error, Refused) else ():
+            errors().print(f"  {escape(str(each))}")
+    if isinstance(error, Busy) and error.status == 503:
+        return ExitCode.UNREACHABLE
+    return ExitCode.REFUSED if isinstance(error, Refused) else ExitCode.UNREACHABLE
+
+
+@contextmanager
+def gateway(url: str | None, api_key: str | None, *, as_json: bool, timeout_s: float = 60.0) -> Iterator[Client]:
+    """Give a client; its failures, and Ctrl-C, end the command with a sentence and an exit code.
+
+    Raises:
+        typer.Exit: with the code of the failure.
+    """
+    try:
+        with Client(url, api_key, timeout_s=timeout_s) as client:
+            yield client
+    except HeadraceError as error:
+        raise typer.Exit(complain(error, as_json=as_json)) from error
+    except KeyboardInterrupt:
+        errors().print("stopped; what the gateway has accepted goes on without this command")
+        raise typer.Exit(ExitCode.INTERRUPTED) from None

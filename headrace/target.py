@@ -1,0 +1,48 @@
+"""Where the gateway is, and which key opens it: from arguments, the environment, else the embedded stack's home."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+LOCAL_URL = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A gateway's address without a trailing slash, and a key (None: requests go without one)."""
+
+    url: str
+    api_key: str | None
+
+
+def find_target(url: str | None = None, api_key: str | None = None) -> Target:
+    """Find the gateway: the arguments, else `HEADRACE_URL` and `HEADRACE_API_KEY`, else the embedded stack.
+
+    A key of the embedded stack is sent to the embedded stack alone.
+    """
+    home = Path(os.environ.get("HEADRACE_HOME") or ".headrace")
+    local_url = _local_url(home)
+    found = (url or os.environ.get("HEADRACE_URL") or local_url).rstrip("/")
+    key = api_key or os.environ.get("HEADRACE_API_KEY")
+    if key is None and found == local_url:
+        key = _first_key(home)
+    return Target(url=found, api_key=key)
+
+
+def _local_url(home: Path) -> str:
+    port = _read(home / "state.json").get("ports", {}).get("gateway")
+    return f"http://127.0.0.1:{port}" if port else LOCAL_URL
+
+
+def _first_key(home: Path) -> str | None:
+    return next(iter(_read(home / "api-keys.json")), None)
+
+
+def _read(path: Path) -> dict[str, dict[str, object]]:
+    try:
+        found = msgspec.json.decode(path.read_bytes())
+    except (OSError, msgspec.DecodeError):
+        return {}
+    return found if isinstance(found, dict) else {}

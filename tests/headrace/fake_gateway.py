@@ -1,0 +1,149 @@
+"""A gateway that keeps everything in memory, behind a real port, for tests of what speaks to it over HTTP."""
+
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+KEY = "let-me-in"
+
+
+@dataclass
+class FakeGateway:
+    """State of the fake, and what it is told to do.
+
+    Attributes:
+        busy: how many ingest requests are answered 503 first.
+        failing: document id -> (reason, message) that its processing ends with.
+        refused: ids whose ingest is answered 422.
+        stuck: ids that stay `submitted`.
+        stream: what a streamed question is answered with, as (event, data).
+    """
+
+    url: str = ""
+    busy: int = 0
+    failing: dict[str, tuple[str, str]] = field(default_factory=dict)
+    refused: set[str] = field(default_factory=set)
+    stuck: set[str] = field(default_factory=set)
+    stream: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    documents: dict[str, dict[str, Any]] = field(default_factory=dict)
+    batches: list[list[str]] = field(default_factory=list)
+    questions: list[dict[str, Any]] = field(default_factory=list)
+
+    def ingest(self, documents: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
+        bad = [each["id"] for each in documents if each["id"] in self.refused]
+        if bad:
+            return 422, {"title": "Invalid", "detail": f"document {bad[0]!r} is not acceptable"}
+        self.batches.append([each["id"] for each in documents])
+        for each in documents:
+            self.documents[each["id"]] = each
+        receipts = [{"id": each["id"], "url": "/v1/documents/x", "submission": "0:1"} for each in documents]
+        return 202, {"documents": receipts}
+
+    def describe(self, document: str) -> dict[str, Any]:
+        if document not in self.documents:
+            return {"id": document, "status": "unknown"}
+        if document in self.stuck:
+            return {"id": document, "status": "submitted"}
+        found: dict[str, Any] = {"id": document, "status": "indexed", "latest_version": 1, "failure": None}
+        if document in self.failing:
+            reason, message = self.failing[document]
+            found |= {"status": "failed", "failure": {"stage": "chunk", "reason": reason, "message": message}}
+        return found
+
+
+@contextmanager
+def running(fake: FakeGateway) -> Iterator[FakeGateway]:
+    """Serve the fake on a free port of this machine until the block ends."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(fake))
+    fake.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield fake
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+        def _answer(self, status: int, body: Any, **headers: str) -> None:
+            raw = body.encode() if isinstance(body, str) else json.dumps(body).encode()
+            self.send_response(status)
+            kind = "application/problem+json" if status >= 400 else "application/json"
+            sent = {"Content-Type": kind, "Content-Length": str(len(raw))}
+            for name, value in (sent | {name.replace("_", "-"): value for name, value in headers.items()}).items():
+                self.send_header(name, value)
+            self.end_headers()
+            self.wfile.write(raw)
+
+        def _body(self) -> dict[str, Any]:
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            return dict(json.loads(raw)) if raw else {}
+
+        def _route(self, method: str) -> None:
+            body = self._body()
+            if self.headers.get("Authorization") != f"Bearer {KEY}":
+                self._answer(
+                    401, {"title": "Unauthorized", "detail": "the API key is not known; check HEADRACE_API_KEY"}
+                )
+                return
+            path = urlsplit(self.path)
+            document = unquote(path.path.removeprefix("/v1/documents/").removesuffix("/content"))
+            if path.path == "/v1/ingest" and fake.busy > 0:
+                fake.busy -= 1
+                self._answer(503, {"title": "Busy", "detail": "Kafka is away"}, Retry_After="0")
+            elif path.path == "/v1/ingest":
+                self._answer(*fake.ingest(body["documents"]))
+            elif path.path == "/v1/documents/lookup":
+                self._answer(200, {"documents": [fake.describe(each["id"]) for each in body["documents"]]})
+            elif path.path == "/v1/documents":
+                self._page({name: values[0] for name, values in parse_qs(path.query).items()})
+            elif path.path == "/v1/query" and body["stream"]:
+                fake.questions.append(body)
+                events = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in fake.stream)
+                self._answer(200, events, Content_Type="text/event-stream")
+            elif path.path == "/v1/query":
+                fake.questions.append(body)
+                answer = {"id": "q", "answer": "At 80 bar.", "citations": [], "usage": {}, "latency_ms": 5.0}
+                self._answer(200, answer)
+            elif path.path == "/v1/search":
+                fake.questions.append(body)
+                hit = {"document_id": "a.md", "chunk_id": "c", "text": "80 bar", "score": 0.5, "scores": {"dense": 0.5}}
+                self._answer(200, {"hits": [hit], "latency_ms": 3.0})
+            elif document not in fake.documents:
+                self._answer(404, {"title": "Not found", "detail": f"there is no document {document!r}"})
+            elif path.path.endswith("/content"):
+                self._answer(200, fake.documents[document]["text"])
+            elif method == "DELETE":
+                del fake.documents[document]
+                self._answer(202, {"id": document, "url": "/v1/documents/x", "submission": "0:2"})
+            else:
+                self._answer(200, fake.describe(document))
+
+        def _page(self, params: dict[str, str]) -> None:
+            start, limit = int(params.get("cursor", 0)), int(params["limit"])
+            ids = sorted(fake.documents)
+            cursor = str(start + limit) if start + limit < len(ids) else None
+            page = [fake.describe(each) for each in ids[start : start + limit]]
+            self._answer(200, {"documents": page, "next_cursor": cursor})
+
+        def do_GET(self) -> None:
+            self._route("GET")
+
+        def do_POST(self) -> None:
+            self._route("POST")
+
+        def do_DELETE(self) -> None:
+            self._route("DELETE")
+
+    return Handler
