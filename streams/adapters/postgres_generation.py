@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final
 
+import msgspec
+from pgvector import HalfVector
+
 from schemas.events import DocumentEmbedded
 from schemas.ids import ChunkId, DocumentId, DocumentKey, Tenant
 from schemas.postgres.generation import chunks_table
@@ -44,9 +47,11 @@ _DROP_CHUNKS: Final = "DELETE FROM {table} WHERE tenant = $1 AND document = $2 A
 _PUT_CHUNKS: Final = """
 INSERT INTO {table} AS c (tenant, document, collection, metadata, acl, chunk_id, ordinal, text, start_char, end_char,
                           headings, n_tokens, sentences, sentence_vectors, embedding)
-SELECT $1::text, $2::text, $3::text, $4::jsonb, $5::text[], n.*
-FROM unnest($6::text[], $7::int[], $8::text[], $9::int[], $10::int[], $11::jsonb[], $12::int[], $13::jsonb[],
-            $14::bytea[], $15::halfvec[]) AS n
+SELECT $1::text, $2::text, $3::text, $4::jsonb, $5::text[], chunk_id, ordinal, text, start_char, end_char,
+       headings::jsonb, n_tokens, sentences::jsonb, sentence_vectors, embedding
+FROM unnest($6::text[], $7::int[], $8::text[], $9::int[], $10::int[], $11::text[], $12::int[], $13::text[],
+            $14::bytea[], $15::halfvec[])
+  AS n (chunk_id, ordinal, text, start_char, end_char, headings, n_tokens, sentences, sentence_vectors, embedding)
 ON CONFLICT (chunk_id) DO UPDATE SET
     ordinal = excluded.ordinal, start_char = excluded.start_char, end_char = excluded.end_char,
     collection = excluded.collection, metadata = excluded.metadata, acl = excluded.acl
@@ -174,9 +179,14 @@ class PostgresGeneration:
             [chunk.text for chunk in chunks],
             [chunk.start for chunk in chunks],
             [chunk.end for chunk in chunks],
-            [chunk.headings for chunk in chunks],
+            [_json(chunk.headings) for chunk in chunks],
             [chunk.n_tokens for chunk in chunks],
-            [chunk.sentences for chunk in chunks],
+            [_json(chunk.sentences) for chunk in chunks],
             [rows.tobytes() for rows in sentences],
-            list(vectors),
+            # Bare arrays, like bare lists of JSON, would be taken for one array of two dimensions.
+            [HalfVector(vector) for vector in vectors],
         )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

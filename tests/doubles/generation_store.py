@@ -68,6 +68,8 @@ class MemoryGeneration:
         for i, chunk in enumerate(document.chunks):
             name = ChunkId(chunk.id)
             known = held.get(name)
+            if known is not None and known.key != key:
+                continue
             self.chunks[name] = ChunkRow(
                 key=key,
                 chunk=chunk,

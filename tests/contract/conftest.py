@@ -1,0 +1,52 @@
+"""Fixtures of the contract suites: each port once as its double and once for real."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import asyncpg
+import pytest
+
+from backbone.postgres import open_pool
+from backbone.settings import PostgresSettings
+from schemas.postgres.generation import create_generation, point_alias
+from tests.contract.fence import Fence, memory_fence, postgres_fence
+
+
+async def _database(postgres: Callable[[], Awaitable[str]]) -> str:
+    dsn = await postgres()
+    connection = await asyncpg.connect(dsn)
+    await create_generation(connection, "g1", "structure", "test", 4)
+    await point_alias(connection, "live", "g1")
+    await connection.close()
+    return dsn
+
+
+@pytest.fixture(scope="module")
+def dsn(postgres: Callable[[], Awaitable[str]]) -> str:
+    """A migrated database with generation g1 of four dimensions."""
+    return asyncio.run(_database(postgres))
+
+
+@pytest.fixture
+async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
+    """Connections to the database, whose documents and questions are gone."""
+    pool = await open_pool(PostgresSettings.model_validate({"postgres_dsn": dsn}))
+    await pool.execute("TRUNCATE documents, live, queries, chunks_g1")
+    yield pool
+    await pool.close()
+
+
+@pytest.fixture(
+    params=[
+        "double",
+        pytest.param("real", marks=pytest.mark.integration),
+        pytest.param("real, by the vector index", marks=pytest.mark.integration),
+    ]
+)
+def fence(request: pytest.FixtureRequest) -> Fence:
+    """The stores of the fence, empty."""
+    if request.param == "double":
+        return memory_fence()
+    pool = request.getfixturevalue("pool")
+    return postgres_fence(pool, exact_max_rows=5_000 if request.param == "real" else 0)

@@ -1,0 +1,87 @@
+"""The stores of the fence, put together once in memory and once on Postgres."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import asyncpg
+
+from schemas.ids import DocumentKey
+from streams.adapters.pgvector_ranker import PgvectorRanker
+from streams.adapters.postgres_documents import PostgresDocuments
+from streams.adapters.postgres_generation import PostgresGeneration
+from streams.adapters.postgres_passages import PostgresPassages
+from streams.adapters.postgres_status import PostgresStatus
+from streams.ports import DenseRanker, DocumentStore, GenerationStore, PassageStore, StatusProjection
+from tests.doubles.dense_ranker import MemoryDenseRanker
+from tests.doubles.document_store import MemoryDocuments
+from tests.doubles.generation_store import MemoryGeneration
+from tests.doubles.passage_store import MemoryPassages
+from tests.doubles.status_projection import MemoryStatus
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What the row of a document says."""
+
+    status: str
+    status_version: int
+    reason: str | None
+    warnings: list[str]
+    n_chunks: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fence:
+    """All ports that share the two rows; `shown` reads a document's status."""
+
+    documents: DocumentStore
+    status: StatusProjection
+    generation: GenerationStore
+    ranker: DenseRanker
+    passages: PassageStore
+    shown: Callable[[DocumentKey], Awaitable[Shown]]
+
+
+def memory_fence() -> Fence:
+    documents = MemoryDocuments()
+    generation = MemoryGeneration(documents=documents)
+
+    async def shown(key: DocumentKey) -> Shown:
+        row = documents.rows[key]
+        return Shown(
+            status=row.status,
+            status_version=row.status_version,
+            reason=row.failure_reason,
+            warnings=row.warnings,
+            n_chunks=row.n_chunks,
+        )
+
+    return Fence(
+        documents=documents,
+        status=MemoryStatus(documents=documents),
+        generation=generation,
+        ranker=MemoryDenseRanker(generation=generation),
+        passages=MemoryPassages(generation=generation),
+        shown=shown,
+    )
+
+
+def postgres_fence(pool: "asyncpg.Pool[Any]", *, exact_max_rows: int = 5_000) -> Fence:
+    async def shown(key: DocumentKey) -> Shown:
+        [row] = await pool.fetch(
+            "SELECT status, status_version, failure_reason AS reason, warnings, n_chunks "
+            "FROM documents WHERE tenant = $1 AND document = $2",
+            key.tenant,
+            key.document,
+        )
+        return Shown(**row)
+
+    return Fence(
+        documents=PostgresDocuments(pool=pool),
+        status=PostgresStatus(pool=pool),
+        generation=PostgresGeneration(pool=pool, generation="g1", dim=4),
+        ranker=PgvectorRanker(pool=pool, generation="g1", exact_max_rows=exact_max_rows),
+        passages=PostgresPassages(pool=pool, generation="g1", dim=4),
+        shown=shown,
+    )

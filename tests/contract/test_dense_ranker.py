@@ -1,0 +1,109 @@
+"""What every `DenseRanker` does."""
+
+import pytest
+
+from schemas.events import Filters
+from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, vector
+from tests.contract.fence import Fence
+
+NO_FILTERS = Filters()
+
+
+async def found(fence: Fence, filters: Filters = NO_FILTERS, *, tenant: str = "acme", limit: int = 10) -> set[str]:
+    return {candidate.chunk for candidate in await fence.ranker.nearest(tenant, vector(EAST), filters, limit)}
+
+
+async def test_the_nearest_comes_first_and_the_score_is_the_cosine(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"far": NORTH, "near": EAST, "between": (0.6, 0.8, 0.0, 0.0)}))
+
+    candidates = await fence.ranker.nearest("acme", vector(EAST), NO_FILTERS, 2)
+
+    assert [candidate.chunk for candidate in candidates] == [name_of("near"), name_of("between")]
+    assert [candidate.score for candidate in candidates] == pytest.approx([1.0, 0.6], abs=1e-3)
+
+
+async def test_an_empty_generation_has_nothing(fence: Fence) -> None:
+    assert await fence.ranker.nearest("acme", vector(EAST), NO_FILTERS, 3) == []
+
+
+async def test_tenants_do_not_find_each_other(fence: Fence) -> None:
+    theirs = key_of(tenant="umbrella")
+    await fence.generation.replace(embedded(1, {"one": EAST}))
+    await fence.generation.replace(embedded(1, {"one": EAST}, key=theirs))
+
+    assert await found(fence) == {name_of("one")}
+    assert await found(fence, tenant="umbrella") == {name_of("one", theirs)}
+    assert await found(fence, tenant="nobody") == set()
+
+
+async def test_an_acl_opens_a_document_to_its_groups_alone(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"open": UP}, key=key_of("open")))
+    await fence.generation.replace(embedded(1, {"staff": EAST}, key=key_of("staff"), acl=["staff", "board"]))
+    await fence.generation.replace(embedded(1, {"none": EAST}, key=key_of("none"), acl=[]))
+    open_, staff = name_of("open", key_of("open")), name_of("staff", key_of("staff"))
+
+    assert await found(fence) == {open_}
+    assert await found(fence, Filters(groups=["guests"])) == {open_}
+    assert await found(fence, Filters(groups=["guests", "board"])) == {open_, staff}
+
+
+async def test_a_collection_filter_keeps_its_documents(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"a": EAST}, key=key_of("a"), collection="books"))
+    await fence.generation.replace(embedded(1, {"b": EAST}, key=key_of("b")))
+
+    assert await found(fence, Filters(collection="books")) == {name_of("a", key_of("a"))}
+    assert await found(fence, Filters(collection="none")) == set()
+
+
+async def test_a_metadata_filter_matches_equal_values_and_members_of_lists(fence: Fence) -> None:
+    metadata = {
+        "a": {"lang": "en", "tags": ["x", "y"], "year": 2024},
+        "b": {"lang": ["de", "en"], "tags": "x", "final": True},
+        "c": {"lang": "fr", "year": "2024", "final": 1},
+    }
+    for name, values in metadata.items():
+        await fence.generation.replace(embedded(1, {name: EAST}, key=key_of(name), metadata=values))
+
+    async def kept(**fields: list[str | int | float | bool]) -> str:
+        ids = await found(fence, Filters(metadata=fields))
+        return "".join(name for name in metadata if name_of(name, key_of(name)) in ids)
+
+    assert await kept(lang=["en"]) == "ab"
+    assert await kept(lang=["fr", "de"]) == "bc"
+    assert await kept(tags=["x"]) == "ab"
+    assert await kept(tags=["x"], lang=["de"]) == "b"
+    assert await kept(year=[2024]) == "a"
+    assert await kept(final=[True]) == "b"
+    assert await kept(lang=[]) == ""
+    assert await kept(absent=["x"]) == ""
+
+
+async def test_a_new_acl_holds_for_chunks_that_did_not_change(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"one": EAST}))
+    await fence.generation.replace(embedded(2, {"one": EAST}, acl=["staff"]))
+
+    assert await found(fence) == set()
+    assert await found(fence, Filters(groups=["staff"])) == {name_of("one")}
+
+
+async def test_a_replaced_chunk_is_not_proposed(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"old": EAST}))
+    await fence.generation.replace(embedded(2, {"new": NORTH}))
+
+    assert await found(fence) == {name_of("new")}
+
+
+async def test_a_filter_that_keeps_few_of_many_still_fills_the_limit(fence: Fence) -> None:
+    crowd = {f"crowd {i}": (1.0, 0.0, 0.001 * i, 0.0) for i in range(400)}
+    few = {f"few {i}": (0.0, 1.0, 0.001 * i, 0.0) for i in range(5)}
+    await fence.generation.replace(embedded(1, crowd, key=key_of("crowd")))
+    await fence.generation.replace(embedded(1, few, key=key_of("few"), collection="few"))
+
+    assert await found(fence, Filters(collection="few"), limit=5) == {name_of(text, key_of("few")) for text in few}
+
+
+async def test_quotes_in_a_filter_are_only_text(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"one": EAST}, metadata={"it's": "' OR true --"}))
+
+    assert await found(fence, Filters(metadata={"it's": ["' OR true --"]})) == {name_of("one")}
+    assert await found(fence, Filters(metadata={"its": ["' OR true --"]})) == set()

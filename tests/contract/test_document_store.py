@@ -1,0 +1,209 @@
+"""What every `DocumentStore` does."""
+
+import asyncio
+
+from schemas.events import LifecycleChanged
+from tests.contract.factories import key_of, origin
+from tests.contract.fence import Fence
+
+GUIDE = key_of()
+
+
+async def assigned(fence: Fence, offset: int, *, partition: int = 0, deleted: bool = False) -> tuple[int, str]:
+    given = await fence.documents.assign(GUIDE, origin(offset, partition=partition), deleted=deleted, attributes={})
+    return given.version, given.outcome
+
+
+async def test_each_record_gets_the_next_version(fence: Fence) -> None:
+    assert [await assigned(fence, 3), await assigned(fence, 7)] == [(1, "fresh"), (2, "fresh")]
+    assert await fence.documents.latest_version(GUIDE) == 2
+
+
+async def test_an_unknown_document_has_no_version(fence: Fence) -> None:
+    assert await fence.documents.latest_version(GUIDE) is None
+
+
+async def test_the_same_record_gets_the_same_version_again(fence: Fence) -> None:
+    await assigned(fence, 3)
+    await assigned(fence, 0, partition=1)
+
+    assert await assigned(fence, 3) == (1, "again")
+
+
+async def test_a_lower_offset_of_the_same_partition_is_a_redelivery(fence: Fence) -> None:
+    await assigned(fence, 3)
+    await assigned(fence, 4)
+
+    assert await assigned(fence, 3) == (2, "redelivered")
+    assert await fence.documents.latest_version(GUIDE) == 2
+
+
+async def test_a_lower_offset_of_another_partition_or_topic_is_fresh(fence: Fence) -> None:
+    await assigned(fence, 9)
+    await assigned(fence, 2, partition=1)
+    recreated = await fence.documents.assign(GUIDE, origin(0, topic_id="t2"), deleted=False, attributes={})
+
+    assert (recreated.version, recreated.outcome) == (3, "fresh")
+
+
+async def test_a_version_is_not_given_twice_across_a_delete(fence: Fence) -> None:
+    assert await assigned(fence, 0) == (1, "fresh")
+    assert await assigned(fence, 1, deleted=True) == (2, "fresh")
+    assert await assigned(fence, 2) == (3, "fresh")
+
+
+async def test_documents_and_tenants_count_apart(fence: Fence) -> None:
+    await assigned(fence, 0)
+    other = await fence.documents.assign(key_of(tenant="umbrella"), origin(1), deleted=False, attributes={})
+
+    assert other.version == 1
+
+
+async def test_attributes_may_hold_any_text(fence: Fence) -> None:
+    key = key_of("docs/ü 'x'%2F.md")
+    given = await fence.documents.assign(
+        key,
+        origin(0),
+        deleted=False,
+        attributes={
+            "title": "Ünïcode",
+            "uri": None,
+            "collection": "a b",
+            "metadata": {"tags": ["x", "ÿ"], "n": 1.5},
+            "acl": ["staff"],
+            "content_type": "text/plain",
+            "n_bytes": 7,
+        },
+    )
+
+    assert given.version == 1
+
+
+async def test_an_accepted_record_shows_at_once(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await fence.status.project(changed("indexed", 1, n_chunks=2))
+    await assigned(fence, 1)
+
+    shown = await fence.shown(GUIDE)
+    assert (shown.status, shown.status_version, shown.n_chunks) == ("accepted", 2, None)
+
+
+async def test_a_deleted_document_shows_at_once(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await assigned(fence, 1, deleted=True)
+
+    assert (await fence.shown(GUIDE)).status == "deleted"
+
+
+def changed(status: str, version: int, *, stage: str = "index", n_chunks: int | None = None) -> LifecycleChanged:
+    return LifecycleChanged(
+        tenant="acme", document="guide", version=version, status=status, stage=stage, at_ms=1, n_chunks=n_chunks
+    )
+
+
+async def test_only_the_latest_version_may_be_published(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await assigned(fence, 1)
+
+    async with fence.documents.holding_latest(GUIDE, 1) as first:
+        assert first is False
+    async with fence.documents.holding_latest(GUIDE, 2) as second:
+        assert second is True
+
+
+async def test_no_version_is_given_while_the_latest_is_published(fence: Fence) -> None:
+    await assigned(fence, 0)
+
+    async with fence.documents.holding_latest(GUIDE, 1) as latest:
+        waiting = asyncio.create_task(assigned(fence, 1))
+        done, _ = await asyncio.wait([waiting], timeout=0.1)
+        assert latest and not done
+
+    assert await waiting == (2, "fresh")
+
+
+async def test_the_lock_ends_with_a_publisher_that_fails(fence: Fence) -> None:
+    await assigned(fence, 0)
+
+    try:
+        async with fence.documents.holding_latest(GUIDE, 1):
+            raise KeyError("published nothing")
+    except KeyError:
+        pass
+
+    assert await assigned(fence, 1) == (2, "fresh")
+
+
+async def rejected(fence: Fence, offset: int, reason: str = "not_json", *, partition: int = 0) -> int | None:
+    return await fence.documents.reject(GUIDE, origin(offset, partition=partition), reason=reason, message="Send JSON.")
+
+
+async def test_a_document_that_was_never_accepted_shows_why(fence: Fence) -> None:
+    assert await rejected(fence, 0) == 0
+
+    shown = await fence.shown(GUIDE)
+    assert (shown.status, shown.status_version, shown.reason) == ("failed", 0, "not_json")
+
+
+async def test_a_rejected_record_spends_no_version_and_does_not_stop_the_one_on_its_way(fence: Fence) -> None:
+    await assigned(fence, 0)
+
+    assert await rejected(fence, 1) == 1
+    async with fence.documents.holding_latest(GUIDE, 1) as latest:
+        assert latest is True
+    assert await assigned(fence, 2) == (2, "fresh")
+
+
+async def test_a_rejection_shows_whatever_becomes_of_the_version_before(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await rejected(fence, 1)
+    await fence.status.project(changed("indexed", 1, n_chunks=2))
+
+    assert (await fence.shown(GUIDE)).status == "failed"
+
+
+async def test_the_next_accepted_version_replaces_a_rejection(fence: Fence) -> None:
+    await rejected(fence, 0)
+    await assigned(fence, 1)
+
+    shown = await fence.shown(GUIDE)
+    assert (shown.status, shown.reason) == ("accepted", None)
+
+
+async def test_a_rejection_that_is_delivered_late_changes_nothing(fence: Fence) -> None:
+    await rejected(fence, 0)
+    await assigned(fence, 1)
+
+    assert await rejected(fence, 0) is None
+    assert (await fence.shown(GUIDE)).status == "accepted"
+
+
+async def test_a_rejection_repeats_harmlessly(fence: Fence) -> None:
+    await assigned(fence, 0)
+
+    assert [await rejected(fence, 1), await rejected(fence, 1)] == [1, 1]
+
+
+async def test_a_rejected_record_that_comes_again_and_is_good_gets_a_version(fence: Fence) -> None:
+    await rejected(fence, 0)
+
+    assert await assigned(fence, 0) == (1, "fresh")
+    assert await assigned(fence, 0) == (1, "again")
+
+
+async def test_a_record_that_failed_after_it_got_its_version_fails_as_that_version(fence: Fence) -> None:
+    await assigned(fence, 0)
+
+    assert await rejected(fence, 0, "kafka_away") == 1
+    assert (await fence.shown(GUIDE)).status == "failed"
+    assert await assigned(fence, 0) == (1, "again")
+    await fence.status.project(changed("indexed", 1, n_chunks=2))
+    assert (await fence.shown(GUIDE)).status == "indexed"
+
+
+async def test_a_version_that_is_searchable_does_not_fail_any_more(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await fence.status.project(changed("indexed", 1, n_chunks=2))
+
+    assert await rejected(fence, 0) is None
+    assert (await fence.shown(GUIDE)).status == "indexed"
