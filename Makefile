@@ -3,33 +3,75 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-14s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: requirements-dev.lock requirements-bootstrap.lock pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Headrace needs Python 3.11 or newer; $(PYTHON) is `$(PYTHON) -V`. Try: make PYTHON=python3.12 setup"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Headrace needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12 setup"; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements-bootstrap.lock
 	$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements-dev.lock requirements-bootstrap.lock
 	$(UV) pip install --quiet --python $(BIN)/python --no-deps --editable .
 	@touch $@
 
-.PHONY: setup
-setup: $(VENV)/.ready ## make the virtual environment and fetch the parts of the embedded stack
+$(VENV)/.fetched: $(VENV)/.ready headrace/local/artefacts.lock.toml
+	$(BIN)/python -m headrace.local.fetch
+	@touch $@
 
-.PHONY: fmt
-fmt: setup ## format the code
-	$(BIN)/ruff format .
-	$(BIN)/ruff check --fix .
+.PHONY: setup
+setup: $(VENV)/.fetched ## make the virtual environment and fetch the parts of the embedded stack
+
+.PHONY: up
+up: setup ## start the embedded stack
+	$(BIN)/headrace up
+
+.PHONY: down
+down: ## stop the embedded stack; its data stays
+	$(BIN)/headrace down
+
+.PHONY: demo
+demo: setup ## start a stack, ingest docs/, ask three questions, check their citations, stop
+	$(BIN)/python -m headrace.demo
+
+.PHONY: test
+test: setup ## unit, contract, integration and end-to-end tests, on the embedded parts
+	$(PYTEST) -m "not faults and not long"
 
 .PHONY: check
-check: setup ## formatting, lint, types, import rules, generated files
+check: $(VENV)/.ready ## formatting, lint, types, import rules, generated files, compose file
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m schemas.generate --check
+	$(BIN)/python -m headrace.environment --check
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
+
+.PHONY: fmt
+fmt: $(VENV)/.ready ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+.PHONY: schemas
+schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, topic table, .env.example
+	$(BIN)/python -m schemas.generate
+	$(BIN)/python -m headrace.environment
+
+.PHONY: faults
+faults: setup ## kill workers under load and judge the history (short)
+	$(PYTEST) -m "faults and not long" tests/faults
+
+.PHONY: faults-long
+faults-long: setup ## the same with every fault there is (long)
+	$(PYTEST) -m faults tests/faults
+
+.PHONY: bench
+bench: setup ## measure, and print the table
+	$(BIN)/python -m tests.bench
 
 .PHONY: lock
 lock: ## resolve the dependencies again
