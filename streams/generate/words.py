@@ -4,10 +4,12 @@ import re
 import unicodedata
 from typing import Final
 
-_STOP_WORDS: Final = """a about after all also an and any are as at be been before being but by can could did do does for from had has
-    have he her his how i if in into is it its many may might more most much my not of on or our s she should so some
-    such t than that the their then there these they this those to was we were what when where which who whom whose why
-    will with would you your"""
+_STOP_WORDS: Final = """
+    a about after all also an and any are as at be been before being but by can could did do does for from had
+    has have he her his how i if in into is it its many may might more most much my not of on or our s she
+    should so some such t than that the their then there these they this those to was we were what when where
+    which who whom whose why will with would you your
+"""
 _STOP: Final = frozenset(_STOP_WORDS.split())
 _ENDINGS: Final = ("ations", "ation", "ings", "ing", "ies", "edly", "ed", "es", "ly", "s", "e", "y")
 _STEM_MIN = 3
