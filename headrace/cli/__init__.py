@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.cli import ask, documents, ingest, search
+from headrace.cli import ask, documents, ingest, processes, search
 
 app = typer.Typer(
     name="headrace",
@@ -15,6 +15,9 @@ app.command()(ingest.ingest)
 app.command()(ask.ask)
 app.command()(search.search)
 app.add_typer(documents.app, name="documents")
+app.command(rich_help_panel="Processes of a stack of your own")(processes.init)
+app.command(rich_help_panel="Processes of a stack of your own")(processes.gateway)
+app.command(rich_help_panel="Processes of a stack of your own")(processes.worker)
 
 
 def main() -> None:

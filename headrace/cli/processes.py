@@ -1,0 +1,41 @@
+"""`headrace init`, `gateway` and `worker`: what a stack outside the embedded one is put together from."""
+
+import asyncio
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from backbone.settings import GatewaySettings
+from headrace.local.prepare import prepare
+from schemas.topics import STAGES
+
+
+def init() -> None:
+    """Prepare Kafka and Postgres: topics, tables, the first index generation. Harmless when done already.
+
+    Settings come from the environment; .env.example lists them.
+    """
+    asyncio.run(prepare(GatewaySettings(), {}))
+
+
+def gateway() -> None:
+    """Run a gateway in this process. Settings come from the environment."""
+    _become("gateway")
+
+
+def worker(
+    stages: Annotated[str, typer.Option("--stages", help=f"Comma-separated, of: {', '.join(STAGES)}.")],
+) -> None:
+    """Run a worker with these stages in this process. Settings come from the environment."""
+    wanted = [stage.strip() for stage in stages.split(",")]
+    unknown = [stage for stage in wanted if stage not in STAGES]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is no stage; choose of {', '.join(STAGES)}")
+    _become("streams", "--stages", ",".join(wanted))
+
+
+def _become(module: str, *arguments: str) -> None:
+    # In place of this process, so that signals reach the service itself.
+    os.execv(sys.executable, [sys.executable, "-m", module, *arguments])
