@@ -1,0 +1,161 @@
+"""One stage as one Faust App: who subscribes, hands records to lanes, and acknowledges what is done."""
+
+import asyncio
+import time
+from typing import Any
+
+import faust
+import structlog
+from faust.app.base import BootStrategy
+from yarl import URL
+
+from backbone.kafka import Admin, ssl_context
+from backbone.settings import KafkaSettings
+from streams.runtime.consumer import SafeConsumer, SafeTransport
+from streams.runtime.lanes import Lanes, Slots
+from streams.runtime.observer import Sample
+from streams.runtime.record import Origin
+from streams.runtime.runner import Runner, Source
+
+DRAIN_S = 8.0
+"""How long running handlers may go on when partitions are revoked, before they are cancelled."""
+
+_BUFFERED_RECORDS = 64
+_log = structlog.get_logger(__name__)
+
+
+class _NoProducer(BootStrategy):
+    """Starts Faust without its producer, which is not idempotent and which nothing here uses."""
+
+    enable_kafka_producer = False
+
+
+class _App(faust.App):
+    BootStrategy = _NoProducer
+
+
+def broker_options(settings: KafkaSettings) -> dict[str, Any]:
+    """Return what a Faust App needs to reach the brokers."""
+    context = ssl_context(settings)
+    options: dict[str, Any] = {
+        "broker": [URL(f"kafka://{host.strip()}") for host in settings.kafka_bootstrap.split(",")]
+    }
+    if settings.kafka_security_protocol.startswith("SASL"):
+        options["broker_credentials"] = faust.SASLCredentials(
+            username=settings.kafka_username,
+            password=settings.kafka_password.get_secret_value(),
+            mechanism=settings.kafka_sasl_mechanism,
+            ssl_context=context,
+        )
+    elif context is not None:
+        options["broker_credentials"] = context
+    return options
+
+
+class StageApp:
+    """The running form of a stage.
+
+    Attributes:
+        stage: what runs.
+        faust: the Faust App.
+        failed: gets the exception that no record can outlive; the process must end then.
+        assigned: set once partitions were assigned for the first time.
+    """
+
+    def __init__(self, runner: Runner, settings: KafkaSettings, admin: Admin) -> None:
+        self.stage = runner.stage
+        self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.assigned = asyncio.Event()
+        self._runner = runner
+        self._admin = admin
+        self._topic_id = ""
+        self._lanes = Lanes(self.stage.slots, self.failed)
+        self.faust = self._make_app(settings)
+
+    def _make_app(self, settings: KafkaSettings) -> faust.App:
+        app = _App(
+            self.stage.group,
+            **broker_options(settings),
+            value_serializer="raw",
+            web_enabled=False,
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            table_standby_replicas=0,
+            consumer_auto_offset_reset="earliest",
+            broker_commit_interval=0.5,
+            stream_buffer_maxsize=_BUFFERED_RECORDS,
+            stream_wait_empty=True,
+            broker_max_poll_records=200,
+            broker_session_timeout=10,
+            broker_heartbeat_interval=1,
+            broker_rebalance_timeout=20,
+            broker_request_timeout=20,
+        )
+        app.transport = SafeTransport(app.conf.broker_consumer, app, flow=self, buffer_bytes=self.stage.buffer_bytes)
+        source = app.topic(self.stage.topic.name, key_type=bytes, value_type=bytes, value_serializer="raw")
+
+        async def consume(stream: Any) -> None:
+            async for event in stream.noack().events():
+                await self._submit(event)
+
+        app.agent(source, name=f"{self.stage.group}.consume")(consume)
+        app.finalize()
+        return app
+
+    @property
+    def consumer(self) -> SafeConsumer:
+        """The App's consumer; there is one once the App has started."""
+        consumer = self.faust.consumer
+        assert isinstance(consumer, SafeConsumer)
+        return consumer
+
+    @property
+    def slots(self) -> Slots:
+        """Room for handlers in the current assignment."""
+        return self._lanes.slots
+
+    async def drain(self) -> None:
+        """Let what runs end, in bounded time; drop what waits."""
+        if not await self._lanes.drain(DRAIN_S):
+            _log.warning("handlers_cancelled", stage=self.stage.name, after_s=DRAIN_S)
+
+    async def restart(self) -> None:
+        """Begin with empty lanes, as all that is not committed comes again."""
+        await self._lanes.drain(0)
+        self._topic_id = (await self._admin.topic_ids([self.stage.topic.name]))[self.stage.topic.name]
+        self._lanes = Lanes(self.stage.slots, self.failed)
+        self.assigned.set()
+
+    def sample(self) -> Sample:
+        """Return the state of the stage."""
+        ledgers = list(self.consumer.ledgers().values())
+        oldest = [began for _, began in filter(None, (ledger.oldest() for ledger in ledgers))]
+        return Sample(
+            lag=self.consumer.lag(),
+            in_flight=sum(ledger.n_unfinished for ledger in ledgers),
+            in_flight_bytes=self.consumer.in_flight_bytes,
+            oldest_unfinished_s=time.monotonic() - min(oldest) if oldest else 0.0,
+            gaps=sum(ledger.gaps for ledger in ledgers),
+            repeats=sum(ledger.repeats for ledger in ledgers),
+        )
+
+    async def _submit(self, event: Any) -> None:
+        message = event.message
+        if message.generation_id != self.faust.consumer_generation_id:
+            return
+        origin = Origin(
+            topic=message.topic, topic_id=self._topic_id, partition=message.partition, offset=message.offset
+        )
+        source = Source(
+            key=message.key,
+            value=message.value,
+            headers=tuple(message.headers or ()),
+            origin=origin,
+            timestamp_ms=round(message.timestamp * 1000),
+        )
+
+        async def job(slots: Slots) -> None:
+            await self._runner.run(source, slots)
+            event.ack()
+
+        await self._lanes.submit(message.key, job)

@@ -1,0 +1,251 @@
+"""Brings one record of a stage to its end: decoding, attempts within a deadline, publishing, retries, dead letter."""
+
+import asyncio
+import random
+import re
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
+
+import structlog
+
+from backbone.kafka import Delivered, PublishFailed
+from schemas import codec
+from streams.errors import Fatal, Transient, Unprocessable
+from streams.runtime.lanes import Slots
+from streams.runtime.observer import Observer
+from streams.runtime.record import Flush, Inbound, Origin, Outbound
+from streams.runtime.stage import DeadLetter, Stage
+
+FIRST_PAUSE_S = 0.1
+LONGEST_PAUSE_S = 10.0
+MESSAGE_MAX_CHARS = 2_000
+
+_UNAWAITED_MAX = 1_000
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
+_log = structlog.get_logger(__name__)
+
+
+class Sender(Protocol):
+    """Sends records, keeping the order of the calls; `backbone.kafka.Publisher` is one."""
+
+    def send(
+        self,
+        topic: str,
+        *,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Sequence[tuple[str, bytes | None]] | Mapping[str, bytes | None] = (),
+        partition: int | None = None,
+    ) -> Awaitable[Delivered]:
+        """Send a record; what is returned is done when Kafka has acknowledged it, or fails with PublishFailed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A record as it was fetched, untouched. `headers` are in their order; a name may come twice."""
+
+    key: bytes | None
+    value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]]
+    origin: Origin
+    timestamp_ms: int
+
+
+class _Passing(Exception):
+    """An attempt failed, and another may succeed; holds the dead letter for when no time is left."""
+
+    def __init__(self, letter: DeadLetter) -> None:
+        self.letter = letter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """Runs the handler of one stage; when `run` returns, the record may be acknowledged."""
+
+    stage: Stage
+    sender: Sender
+    blobs: codec.Blobs
+    observer: Observer
+    jitter: Callable[[float, float], float] = field(default=random.uniform)
+
+    async def run(self, source: Source, slots: Slots) -> None:
+        """Handle the record, or write it to the dead letters.
+
+        Raises:
+            Dropped: the record is not ours any more.
+            Fatal: no record can be handled, or the dead letter could not be written.
+        """
+        began = time.monotonic()
+        trace = _traceparent(source)
+
+        async def handle() -> None:
+            await self._publish(self.stage.handler(await self._decoded(source, trace)), trace)
+
+        letter = await self._persist(handle, slots)
+        if letter is None:
+            self.observer.processed(self.stage.name, time.monotonic() - began)
+        else:
+            await self._give_up(source, trace, letter, slots)
+
+    async def _persist(self, work: Callable[[], Awaitable[None]], slots: Slots) -> DeadLetter | None:
+        """Attempt the work until it succeeds (None), fails for good, or its time is over."""
+        began = time.monotonic()
+        attempts = 0
+        while True:
+            attempts += 1
+            try:
+                async with slots.taken():
+                    return await self._attempt(work, attempts)
+            except _Passing as failure:
+                pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts - 1, 16)) * self.jitter(0.5, 1.0)
+                if time.monotonic() - began + pause_s > self.stage.retry_max_s:
+                    return failure.letter
+                _log.info("attempt_failed", stage=self.stage.name, attempts=attempts, message=failure.letter.message)
+            self.observer.retried(self.stage.name)
+            await slots.rest(pause_s)
+
+    async def _attempt(self, work: Callable[[], Awaitable[None]], attempts: int) -> DeadLetter | None:
+        deadline = asyncio.timeout(self.stage.deadline_s)
+        try:
+            async with deadline:
+                await work()
+        except Fatal:
+            raise
+        except Transient as error:
+            raise _Passing(DeadLetter(reason="retries_exhausted", message=str(error), attempts=attempts)) from error
+        except PublishFailed as error:
+            if error.fatal:
+                raise Fatal(f"the producer is broken: {error}") from error
+            raise _Passing(DeadLetter(reason="retries_exhausted", message=str(error), attempts=attempts)) from error
+        except Unprocessable as error:
+            return DeadLetter(reason=error.reason, message=error.message, attempts=attempts)
+        except codec.Undecodable as error:
+            return DeadLetter(reason="undecodable", message=str(error), attempts=attempts)
+        except codec.BlobMissing as error:
+            return DeadLetter(reason="blob_missing", message=str(error), attempts=attempts)
+        except Exception as error:
+            if isinstance(error, TimeoutError) and deadline.expired():
+                message = f"an attempt took longer than {self.stage.deadline_s} s"
+                raise _Passing(DeadLetter(reason="deadline", message=message, attempts=attempts)) from error
+            _log.exception("handler_raised_what_it_must_not", stage=self.stage.name)
+            message = f"internal error ({type(error).__name__}); see the log of the {self.stage.name} stage"
+            return DeadLetter(reason="bug", message=message, attempts=attempts)
+        return None
+
+    async def _decoded(self, source: Source, trace: str) -> Inbound[Any]:
+        headers = codec.headers_of(source.headers)
+        try:
+            raw = await codec.whole_value(
+                codec.Record(key=source.key, value=source.value, headers=headers), blobs=self.blobs
+            )
+        except OSError as error:
+            raise Transient(f"the object store is out of reach: {error}") from error
+        event = None
+        if self.stage.decode and self.stage.topic.event is not None:
+            event = await codec.decode(
+                codec.Record(key=source.key, value=raw), self.stage.topic.event, blobs=self.blobs
+            )
+        return _inbound(source, headers, trace, event, raw)
+
+    async def _publish(self, outputs: AsyncIterator[Outbound | Flush], trace: str) -> None:
+        """Publish what a handler yields, in order; return when Kafka has acknowledged all of it."""
+        unacknowledged: list[Awaitable[Delivered]] = []
+        # handlers are async generators, so they can be closed; the protocol does not say so
+        async with aclosing(cast(Any, outputs)):
+            async for output in outputs:
+                if isinstance(output, Outbound):
+                    unacknowledged.append(await self._send(output, trace))
+                if isinstance(output, Flush) or len(unacknowledged) >= _UNAWAITED_MAX:
+                    await asyncio.gather(*unacknowledged)
+                    unacknowledged.clear()
+        await asyncio.gather(*unacknowledged)
+
+    async def _send(self, output: Outbound, trace: str) -> Awaitable[Delivered]:
+        try:
+            record = await codec.encode(
+                output.event,
+                key=output.key,
+                source=self.stage.source,
+                blobs=self.blobs,
+                version=output.version,
+                traceparent=trace,
+            )
+        except OSError as error:
+            raise Transient(f"the object store is out of reach: {error}") from error
+        return self.sender.send(
+            output.topic.name,
+            key=record.key,
+            value=record.value,
+            headers=record.headers,
+            partition=output.partition,
+        )
+
+    async def _give_up(self, source: Source, trace: str, letter: DeadLetter, slots: Slots) -> None:
+        headers = [*source.headers, *_reasons(self.stage, source.origin, letter)]
+        try:
+            await self.sender.send(self.stage.dead_letters.name, key=source.key, value=source.value, headers=headers)
+        except PublishFailed as error:
+            raise Fatal(f"a dead letter of {self.stage.name} could not be written: {error}") from error
+        self.observer.dead_lettered(self.stage.name, letter.reason)
+        _log.warning(
+            "dead_lettered",
+            stage=self.stage.name,
+            reason=letter.reason,
+            attempts=letter.attempts,
+            topic=source.origin.topic,
+            partition=source.origin.partition,
+            offset=source.origin.offset,
+        )
+        hook = self.stage.on_dead_letter
+        if hook is None:
+            return
+
+        async def tell() -> None:
+            await self._publish(hook(await self._decoded_if_possible(source, trace), letter), trace)
+
+        untold = await self._persist(tell, slots)
+        if untold is not None:
+            _log.error("dead_letter_hook_failed", stage=self.stage.name, reason=untold.reason, message=untold.message)
+
+    async def _decoded_if_possible(self, source: Source, trace: str) -> Inbound[Any]:
+        try:
+            return await self._decoded(source, trace)
+        except (codec.Undecodable, codec.BlobMissing):
+            return _inbound(source, codec.headers_of(source.headers), trace, None, source.value)
+
+
+def _inbound(source: Source, headers: Mapping[str, bytes], trace: str, event: Any, raw: bytes | None) -> Inbound[Any]:
+    return Inbound(
+        key=source.key,
+        event=event,
+        raw=raw,
+        headers=headers,
+        version=codec.version_of(headers),
+        origin=source.origin,
+        timestamp_ms=source.timestamp_ms,
+        traceparent=trace,
+    )
+
+
+def _traceparent(source: Source) -> str:
+    """Return the trace that the record belongs to; a new one where it names none, or no valid one."""
+    named = codec.headers_of(source.headers).get(codec.TRACE_HEADER, b"")
+    return named.decode() if _TRACEPARENT.fullmatch(named) else codec.new_traceparent()
+
+
+def _reasons(stage: Stage, origin: Origin, letter: DeadLetter) -> list[tuple[str, bytes]]:
+    told = {
+        "hr_dlq_reason": letter.reason,
+        "hr_dlq_message": letter.message[:MESSAGE_MAX_CHARS],
+        "hr_dlq_attempts": str(letter.attempts),
+        "hr_dlq_topic": origin.topic,
+        "hr_dlq_partition": str(origin.partition),
+        "hr_dlq_offset": str(origin.offset),
+        "hr_dlq_topic_id": origin.topic_id,
+        "hr_dlq_stage": stage.name,
+    }
+    return [(name, text.encode("utf-8", "replace")) for name, text in told.items()]
