@@ -1,0 +1,127 @@
+"""Checks what was submitted, gives it a version, and publishes it under the lock of its document."""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from schemas.events import DocumentAccepted, DocumentSubmitted, LifecycleChanged
+from schemas.ids import DocumentKey, InvalidId, parse_document_key
+from schemas.topics import DOCUMENTS, LIFECYCLE
+from streams.errors import Unprocessable
+from streams.intake.submission import check_text, content_type_of, parse
+from streams.intake.uri_source import Fetched, UriSource
+from streams.ports import Clock, DocumentStore
+from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
+
+WARNED_FIELDS_MAX: Final = 10
+
+
+@dataclass(frozen=True, kw_only=True)
+class Intake:
+    """The handler of the ingest topic; its stage runs with `decode=False`, because strangers write there.
+
+    Attributes:
+        documents: gives versions.
+        uris: fetches documents that were submitted by uri.
+        clock: stamps what is accepted.
+        document_max_bytes: largest text, bytes of UTF-8.
+    """
+
+    documents: DocumentStore
+    uris: UriSource
+    clock: Clock
+    document_max_bytes: int
+
+    async def __call__(self, record: Inbound[DocumentSubmitted]) -> AsyncIterator[Outbound | Flush]:
+        """Publish the document at its version, or its tombstone, and say so; a redelivery is dropped."""
+        key = _key(record)
+        document, unknown_fields = await self._checked(key, record)
+        given = await self.documents.assign(
+            key, record.origin, deleted=document is None, attributes=_attributes(document)
+        )
+        if given.outcome == "redelivered":
+            return
+        # Held until Kafka has acknowledged: so versions of one document enter the log in their order.
+        async with self.documents.holding_latest(key, given.version) as latest:
+            if not latest:
+                yield self._became("superseded", key, given.version)
+                return
+            yield self._became("accepted" if document is not None else "deleted", key, given.version)
+            if unknown_fields:
+                yield self._warning(key, given.version, unknown_fields)
+            event = None if document is None else msgspec.structs.replace(document, version=given.version)
+            yield Outbound(topic=DOCUMENTS, key=key.encode(), event=event, version=given.version)
+            yield FLUSH
+
+    async def _checked(
+        self, key: DocumentKey, record: Inbound[DocumentSubmitted]
+    ) -> tuple[DocumentAccepted | None, tuple[str, ...]]:
+        """Return the document, whole but for its version (None: a delete), and the fields that nobody knows."""
+        if record.raw is None:
+            return None, ()
+        submission = parse(record.raw)
+        event = submission.event
+        if event.uri is not None:
+            fetched = await self.uris.fetch(event.uri)
+        else:
+            fetched = Fetched(text=event.text or "", content_type=None)
+        check_text(fetched.text, self.document_max_bytes)
+        document = DocumentAccepted(
+            tenant=key.tenant,
+            document=key.document,
+            version=0,
+            text=fetched.text,
+            content_type=content_type_of(event.content_type or fetched.content_type, key.document),
+            collection=event.collection,
+            title=event.title,
+            uri=event.uri,
+            metadata=event.metadata,
+            acl=event.acl,
+            accepted_ms=self.clock.now_ms(),
+            submitted_ms=record.timestamp_ms,
+        )
+        return document, submission.unknown_fields
+
+    def _warning(self, key: DocumentKey, version: int, unknown_fields: tuple[str, ...]) -> Outbound:
+        named = ", ".join(repr(name[:80]) for name in unknown_fields[:WARNED_FIELDS_MAX])
+        known = ", ".join(DocumentSubmitted.__struct_fields__)
+        message = f"{len(unknown_fields)} unknown field(s) left out: {named}; known are {known}"
+        return self._became("warned", key, version, reason="unknown_field", message=message)
+
+    def _became(
+        self, status: str, key: DocumentKey, version: int, *, reason: str | None = None, message: str | None = None
+    ) -> Outbound:
+        event = LifecycleChanged(
+            tenant=key.tenant,
+            document=key.document,
+            version=version,
+            status=status,
+            stage="intake",
+            at_ms=self.clock.now_ms(),
+            reason=reason,
+            message=message,
+        )
+        return Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)
+
+
+def _key(record: Inbound[DocumentSubmitted]) -> DocumentKey:
+    try:
+        return parse_document_key(record.key)
+    except InvalidId as error:
+        raise Unprocessable("bad_key", str(error)) from error
+
+
+def _attributes(document: DocumentAccepted | None) -> Mapping[str, Any]:
+    if document is None:
+        return {}
+    return {
+        "collection": document.collection,
+        "title": document.title,
+        "uri": document.uri,
+        "content_type": document.content_type,
+        "metadata": document.metadata,
+        "acl": document.acl,
+        "n_bytes": len(document.text.encode()),
+    }

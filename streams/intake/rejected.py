@@ -1,0 +1,45 @@
+"""What becomes of a document whose submission was given up.
+
+No version is spent on a bad submission: the version before it stays live, and one still on its way still arrives. Its
+place in the ingest topic is remembered all the same, so that a client which waits for this submission learns its end,
+and a late redelivery cannot fail what was accepted since.
+"""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+
+from schemas.events import DocumentSubmitted, LifecycleChanged
+from schemas.ids import InvalidId, parse_document_key
+from schemas.topics import LIFECYCLE
+from streams.ports import Clock, DocumentStore
+from streams.runtime.record import Flush, Inbound, Outbound
+from streams.runtime.stage import DeadLetter
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rejected:
+    """`on_dead_letter` of the intake stage."""
+
+    documents: DocumentStore
+    clock: Clock
+
+    async def __call__(self, record: Inbound[DocumentSubmitted], letter: DeadLetter) -> AsyncIterator[Outbound | Flush]:
+        """Let the document's status say why; a record without a valid key belongs to no document."""
+        try:
+            key = parse_document_key(record.key)
+        except InvalidId:
+            return
+        version = await self.documents.reject(key, record.origin, reason=letter.reason, message=letter.message)
+        if version is None:
+            return
+        event = LifecycleChanged(
+            tenant=key.tenant,
+            document=key.document,
+            version=version,
+            status="failed",
+            stage="intake",
+            at_ms=self.clock.now_ms(),
+            reason=letter.reason,
+            message=letter.message,
+        )
+        yield Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)

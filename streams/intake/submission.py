@@ -1,0 +1,181 @@
+"""Checks what anyone may have sent to the ingest topic."""
+
+import codecs
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from schemas.events import DocumentSubmitted
+from streams.errors import Unprocessable
+
+CONTENT_TYPES: Final = {
+    "text/plain": (".txt", ".text"),
+    "text/markdown": (".md", ".markdown"),
+    "text/html": (".html", ".htm", ".xhtml"),
+}
+"""Known content types, and the endings of document ids that stand for them."""
+
+METADATA_MAX_BYTES: Final = 64 * 1024
+NAME_MAX_CHARS: Final = 256
+"""Of a collection, a metadata field or an ACL group."""
+TITLE_MAX_CHARS: Final = 2_000
+URI_MAX_CHARS: Final = 2_048
+ACL_MAX_GROUPS: Final = 1_000
+
+_FIELDS: Final = DocumentSubmitted.__struct_fields__
+_SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Submission:
+    """A checked submission, and the names of fields that were left out because nobody knows them."""
+
+    event: DocumentSubmitted
+    unknown_fields: tuple[str, ...]
+
+
+def parse(raw: bytes) -> Submission:
+    """Read and check the value of a record.
+
+    Raises:
+        Unprocessable: not UTF-8, not a JSON object of the right shape, not exactly one of `text` and `uri`, characters
+            that cannot be stored, or a bound is passed. The message says what to send instead.
+    """
+    value = _object(raw)
+    try:
+        event = msgspec.convert({name: value[name] for name in _FIELDS if name in value}, DocumentSubmitted)
+    except msgspec.ValidationError as error:
+        raise Unprocessable(
+            "bad_field", f"a field has the wrong type: {error}; see the schema DocumentSubmitted"
+        ) from error
+    if (event.text is None) == (event.uri is None):
+        raise Unprocessable("text_or_uri", "expected exactly one of 'text' and 'uri'")
+    _check_characters(value)
+    _check_bounds(event)
+    _check_metadata(event.metadata)
+    unknown = sorted(name for name in value if name not in _FIELDS)
+    return Submission(event=event, unknown_fields=tuple(unknown))
+
+
+def check_text(text: str, max_bytes: int) -> int:
+    """Check the text of a document and return its size in bytes of UTF-8.
+
+    Raises:
+        Unprocessable: blank, too large, or it holds NUL characters (a binary file, most often).
+    """
+    n_bytes = len(text.encode())
+    if n_bytes > max_bytes:
+        raise Unprocessable(
+            "too_large", f"the text has {n_bytes} bytes; expected at most {max_bytes}: split the document"
+        )
+    if "\x00" in text:
+        raise Unprocessable("nul_character", "the text holds NUL characters; send text, not a binary file")
+    if not text.strip():
+        raise Unprocessable("empty", "the text is blank; to delete the document send a null value")
+    return n_bytes
+
+
+def content_type_of(declared: str | None, document: str) -> str:
+    """Return the content type: as declared (parameters left off), else by the ending of the id, else plain text.
+
+    Raises:
+        Unprocessable: declared, and not a known one.
+    """
+    if declared is not None:
+        media_type = declared.partition(";")[0].strip().lower()
+        if media_type not in CONTENT_TYPES:
+            raise Unprocessable(
+                "unsupported_content_type",
+                f"content type {declared[:80]!r}; expected one of {', '.join(CONTENT_TYPES)}",
+            )
+        return media_type
+    for media_type, endings in CONTENT_TYPES.items():
+        if document.lower().endswith(endings):
+            return media_type
+    return "text/plain"
+
+
+def _object(raw: bytes) -> Mapping[str, Any]:
+    raw = raw.removeprefix(codecs.BOM_UTF8)
+    try:
+        value = msgspec.json.decode(raw)
+    except (ValueError, RecursionError, msgspec.MsgspecError) as error:
+        raise _undecodable(raw, error) from error
+    if not isinstance(value, dict):
+        raise Unprocessable(
+            "not_an_object", f'the value is a JSON {type(value).__name__}; expected an object like {{"text": "..."}}'
+        )
+    return value
+
+
+def _undecodable(raw: bytes, error: Exception) -> Unprocessable:
+    try:
+        raw.decode()
+    except UnicodeDecodeError as not_utf8:
+        return Unprocessable(
+            "not_utf8", f"the value is not UTF-8: {not_utf8.reason} at byte {not_utf8.start}; send UTF-8"
+        )
+    if _SURROGATE_ESCAPE.search(raw):
+        return Unprocessable(
+            "lone_surrogate",
+            "the value is no JSON, probably for half of a surrogate pair (\\ud800 to \\udfff) that "
+            "stands alone; replace it with U+FFFD before sending",
+        )
+    return Unprocessable("not_json", f'the value is not JSON: {error}; expected an object like {{"text": "..."}}')
+
+
+def _check_characters(value: Mapping[str, Any]) -> None:
+    for name in _FIELDS:
+        if name != "text" and any("\x00" in text for text in _texts(value.get(name))):
+            raise Unprocessable("nul_character", f"field {name!r} holds a NUL character; remove it")
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield name
+            yield from _texts(item)
+
+
+def _check_bounds(event: DocumentSubmitted) -> None:
+    for field, text, limit in (
+        ("collection", event.collection, NAME_MAX_CHARS),
+        ("title", event.title, TITLE_MAX_CHARS),
+        ("uri", event.uri, URI_MAX_CHARS),
+    ):
+        if text is not None and len(text) > limit:
+            raise Unprocessable("too_long", f"field {field!r} has {len(text)} characters; expected at most {limit}")
+    if not event.collection.strip():
+        raise Unprocessable("bad_field", "field 'collection' is blank; leave it out for 'default'")
+    if event.acl is not None:
+        if len(event.acl) > ACL_MAX_GROUPS:
+            raise Unprocessable("too_long", f"'acl' names {len(event.acl)} groups; expected at most {ACL_MAX_GROUPS}")
+        for group in event.acl:
+            if not group.strip() or len(group) > NAME_MAX_CHARS:
+                raise Unprocessable(
+                    "bad_field", f"'acl' names the group {group[:80]!r}; expected 1 to {NAME_MAX_CHARS} characters"
+                )
+
+
+def _check_metadata(metadata: Mapping[str, Any]) -> None:
+    n_bytes = len(msgspec.json.encode(metadata))
+    if n_bytes > METADATA_MAX_BYTES:
+        raise Unprocessable("too_large", f"'metadata' has {n_bytes} bytes; expected at most {METADATA_MAX_BYTES}")
+    for name, value in metadata.items():
+        if not 1 <= len(name) <= NAME_MAX_CHARS:
+            raise Unprocessable(
+                "bad_metadata", f"metadata field {name[:80]!r}: expected a name of 1 to {NAME_MAX_CHARS} characters"
+            )
+        items = value if isinstance(value, list) else [value]
+        if any(isinstance(item, list | dict) for item in items):
+            raise Unprocessable(
+                "bad_metadata", f"metadata field {name!r} is nested; expected a JSON scalar or a list of scalars"
+            )
