@@ -1,0 +1,169 @@
+"""The lexical view over restarts: what it trusts, what it builds again, and what does not stop it."""
+
+import asyncio
+import shutil
+from pathlib import Path
+
+import pytest
+
+from schemas import codec
+from schemas.events import Filters
+from streams.adapters.tantivy_view import TantivyView
+from streams.errors import Fatal, Transient
+from tests.contract.lexical import NOW_MS, NoBlobs, SetClock, TantivyLexical, chunked, found, key_of
+from tests.doubles.chunk_feed import MemoryFeed
+
+DAY_MS = 24 * 3600 * 1000
+
+
+async def written(folder: Path, feed: MemoryFeed) -> None:
+    """Let a view read two documents, one of them deleted, and stop it."""
+    view = TantivyLexical(folder, feed, SetClock())
+    await view.write(key_of("kept"), 1, chunked(key_of("kept"), 1, {"kept": "dam"}))
+    await view.write(key_of("gone"), 1, chunked(key_of("gone"), 1, {"gone": "dam"}))
+    await view.write(key_of("gone"), 2, None)
+    await view.settle()
+    await view.stop()
+    feed.n_read = 0
+
+
+async def test_a_restart_goes_on_where_the_last_commit_stood(tmp_path: Path) -> None:
+    feed = MemoryFeed()
+    await written(tmp_path / "view", feed)
+
+    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    await view.ranker.catch_up()
+
+    assert feed.n_read == 0
+    assert await found(view, "dam") == ["kept"]
+    await view.write(key_of("gone"), 1, chunked(key_of("gone"), 1, {"gone": "dam"}))
+    await view.settle()
+    assert await found(view, "dam") == ["kept"]
+    await view.stop()
+
+
+async def test_a_delete_that_came_while_it_was_off_is_right_at_once(tmp_path: Path) -> None:
+    feed = MemoryFeed()
+    await written(tmp_path / "view", feed)
+    feed.append(await codec.encode(None, key=key_of("kept").encode(), source="/test", blobs=NoBlobs(), version=2))
+
+    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    await view.ranker.catch_up()
+
+    assert await found(view, "dam") == []
+    await view.stop()
+
+
+@pytest.mark.parametrize("damage", ["folder", "index", "meta", "segments"])
+async def test_lost_or_damaged_files_are_built_again(tmp_path: Path, damage: str) -> None:
+    feed, folder = MemoryFeed(), tmp_path / "view"
+    await written(folder, feed)
+    if damage == "folder":
+        shutil.rmtree(folder)
+    elif damage == "index":
+        shutil.rmtree(folder / "index")
+    elif damage == "meta":
+        (folder / "index" / "meta.json").write_text("{")
+    else:
+        for file in (folder / "index").glob("*.store"):
+            file.unlink()
+
+    view = TantivyLexical(folder, feed, SetClock())
+    await view.ranker.catch_up()
+
+    assert feed.n_read == 4
+    assert await found(view, "dam") == ["kept"]
+    await view.stop()
+
+
+async def test_a_topic_that_was_made_again_is_read_from_its_beginning(tmp_path: Path) -> None:
+    await written(tmp_path / "view", MemoryFeed())
+    feed = MemoryFeed(identity="topic-2", ends={0: 100, 1: 0})
+
+    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    await view.write(key_of("other"), 1, chunked(key_of("other"), 1, {"other": "dam"}))
+    await view.settle()
+
+    assert await found(view, "dam") == ["other"]
+    await view.stop()
+
+
+@pytest.mark.parametrize(("first", "end"), [(50, 60), (0, 2)])
+async def test_a_place_outside_the_log_means_a_new_beginning(tmp_path: Path, first: int, end: int) -> None:
+    await written(tmp_path / "view", MemoryFeed())
+    feed = MemoryFeed(firsts={0: first, 1: 0}, ends={0: end, 1: 0})
+
+    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    await view.ranker.catch_up()
+
+    assert await found(view, "dam") == []
+    await view.stop()
+
+
+async def test_a_place_older_than_seven_days_is_not_trusted(tmp_path: Path) -> None:
+    feed = MemoryFeed()
+    await written(tmp_path / "view", feed)
+
+    view = TantivyLexical(tmp_path / "view", feed, SetClock(NOW_MS + 7 * DAY_MS + 1))
+    await view.ranker.catch_up()
+
+    assert feed.n_read == 4
+    assert await found(view, "dam") == ["kept"]
+    await view.stop()
+
+
+async def test_gaps_at_the_end_of_the_log_do_not_hold_it_up(tmp_path: Path) -> None:
+    view = TantivyLexical(tmp_path / "view", MemoryFeed(ends={0: 7, 1: 3}), SetClock())
+
+    await asyncio.wait_for(view.ranker.catch_up(), 5)
+
+    assert await found(view, "dam") == []
+    await view.stop()
+
+
+async def test_records_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
+    feed = MemoryFeed()
+    for record in (
+        codec.Record(key=b"acme/doc", value=b"not json", headers={"hr_version": b"1"}),
+        codec.Record(key=b"no slash", value=b"{}"),
+        codec.Record(key=None, value=None),
+        codec.Record(key=b"acme/doc", value=None),
+        codec.Record(key=b"acme/doc", value=b"{}", headers={"hr_blob": b"lost", "hr_version": b"1"}),
+    ):
+        feed.append(record)
+
+    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    await view.write(key_of(), 1, chunked(key_of(), 1, {"good": "dam"}))
+    await view.settle()
+
+    assert await found(view, "dam") == ["good"]
+    await view.stop()
+
+
+async def test_nothing_is_answered_before_it_has_caught_up(tmp_path: Path) -> None:
+    view = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=SetClock())
+
+    with pytest.raises(Transient, match="not caught up"):
+        await view.matching("acme", "dam", Filters(), 1)
+
+
+async def test_nothing_is_answered_after_it_has_stopped(tmp_path: Path) -> None:
+    view = TantivyLexical(tmp_path / "view", MemoryFeed(), SetClock())
+    await view.ranker.catch_up()
+    await view.stop()
+
+    with pytest.raises(Transient):
+        await found(view, "dam")
+
+
+async def test_a_folder_that_another_view_owns_is_refused(tmp_path: Path) -> None:
+    first = TantivyLexical(tmp_path / "view", MemoryFeed(), SetClock())
+    await first.ranker.catch_up()
+    second = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=SetClock())
+
+    with pytest.raises(Fatal, match="owned by another process"):
+        await second.run()
+    with pytest.raises(Transient, match="stopped"):
+        await second.catch_up()
+    assert await found(first, "dam") == []
+    await first.stop()
