@@ -72,7 +72,7 @@ class TantivyView:
         commit_every_ms: shortest time between two commits; a record after a pause is searchable at once.
     """
 
-    def __init__(self, *, folder: Path, feed: Feed, blobs: codec.Blobs, clock: Clock, commit_every_ms: int = 200):
+    def __init__(self, *, folder: Path, feed: Feed, blobs: codec.Blobs, clock: Clock, commit_every_ms: int = 100):
         self._folder = folder
         self._feed = feed
         self._blobs = blobs
