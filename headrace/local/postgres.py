@@ -47,7 +47,7 @@ async def postgres_ready(dsn: str, *, timeout_s: float = 1.0) -> bool:
     """Say whether the server lets us in."""
     try:
         connection = await asyncpg.connect(dsn, timeout=timeout_s)
-    except (OSError, TimeoutError, asyncpg.PostgresError):
+    except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
         return False
     await connection.close()
     return True

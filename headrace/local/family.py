@@ -1,0 +1,62 @@
+"""The processes of one stack, found by a mark in their environment: also those whose supervisor is gone."""
+
+import contextlib
+import os
+import signal
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+HOME_MARK = "HEADRACE_STACK_HOME"
+PART_MARK = "HEADRACE_STACK_PART"
+SUPERVISOR = "supervisor"
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A live process of a stack, and the part that it, or the parent that started it, belongs to."""
+
+    part: str
+    process: psutil.Process
+
+
+def marks(home: Path, part: str) -> dict[str, str]:
+    """Return the environment variables by which a process is found again; its children inherit them."""
+    return {HOME_MARK: str(home), PART_MARK: part}
+
+
+def members(home: Path) -> list[Member]:
+    """Return all live processes of the stack in this home, of this user, itself left out.
+
+    A mark cannot be confused by a process id that was used again, and is there from the first instant of a process,
+    before anybody could have written its id down.
+    """
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            continue
+        if environment.get(HOME_MARK) == str(home):
+            found.append(Member(environment.get(PART_MARK, "?"), process))
+    return found
+
+
+def end_all(family: list[Member], *, grace_s: float, signals: Mapping[str, signal.Signals]) -> None:
+    """Ask the processes to stop, and kill those that have not after the grace.
+
+    Args:
+        signals: what to ask with, per part; SIGTERM where it is not named.
+    """
+    for member in family:
+        with contextlib.suppress(psutil.Error):
+            member.process.send_signal(signals.get(member.part, signal.SIGTERM))
+    _, alive = psutil.wait_procs([member.process for member in family], timeout=grace_s)
+    for process in alive:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(alive, timeout=10)

@@ -1,0 +1,150 @@
+"""The parts of a stack as the supervisor runs them: command, environment, probe, and how to stop."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import httpx
+import msgspec
+
+from headrace.local.artefacts import cache_dir, read_lock
+from headrace.local.family import marks
+from headrace.local.fetch import class_path
+from headrace.local.files import secret_in
+from headrace.local.home import Home
+from headrace.local.kafka import kafka_ready, prepare_kafka
+from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
+from headrace.local.table import Options, Row
+
+DATABASE = "headrace"
+PROBE_S = 2.0
+STOP_SIGNALS = {"postgres": signal.SIGINT}
+"""Parts that stop by another signal than SIGTERM: Postgres would wait for its clients."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One supervised process.
+
+    Attributes:
+        command: makes what the process needs and returns its command line; runs in a thread, before every start.
+        env: its whole environment.
+        ready: says whether it can be used.
+        once: it does one job and exits; ready when it has exited with 0.
+        grace_s: how long after the stop signal it may take before SIGKILL.
+    """
+
+    name: str
+    command: Callable[[], list[str]]
+    env: Mapping[str, str]
+    ready: Callable[[], Awaitable[bool]]
+    port: int | None = None
+    once: bool = False
+    grace_s: float = 20.0
+    stop_signal: signal.Signals = field(default=signal.SIGTERM)
+
+
+def port_names(options: Options) -> list[str]:
+    """Return the names of the ports that a stack needs."""
+    stores = ["kafka", "kafka-controller", "postgres"] if options.stores else []
+    return stores + [row.name for row in options.processes if row.port_variable]
+
+
+def phases(home: Home, options: Options, ports: Mapping[str, int]) -> list[list[Part]]:
+    """Return the parts in the order of starting; those of one phase start together."""
+    own = settings(home, ports) | dict(options.env) if options.stores else dict(options.env)
+    processes = [_process(home, row, ports, own) for row in options.processes]
+    return [_stores(home, ports), [_setup(home, options, own)], processes] if options.stores else [processes]
+
+
+def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
+    """Return the settings of our own processes, as environment variables."""
+    password = secret_in(home.secrets / "postgres")
+    return {
+        "HEADRACE_KAFKA_BOOTSTRAP": f"127.0.0.1:{ports['kafka']}",
+        "HEADRACE_POSTGRES_DSN": postgres_dsn(password, ports["postgres"], DATABASE),
+        "HEADRACE_OBJECTS_DIR": str(home.data("objects")),
+        "HEADRACE_MODEL_DIR": str(home.models / read_lock().model.name),
+        "HEADRACE_API_KEYS_FILE": str(home.api_keys),
+    }
+
+
+def _stores(home: Home, ports: Mapping[str, int]) -> list[Part]:
+    jars = class_path(read_lock(), cache_dir())
+    dsn = postgres_dsn(secret_in(home.secrets / "postgres"), ports["postgres"])
+    bootstrap = f"127.0.0.1:{ports['kafka']}"
+
+    async def kafka_answers() -> bool:
+        return await asyncio.to_thread(kafka_ready, bootstrap)
+
+    return [
+        Part(
+            name="kafka",
+            command=partial(
+                prepare_kafka,
+                home.data("kafka"),
+                class_path=jars,
+                port=ports["kafka"],
+                controller_port=ports["kafka-controller"],
+            ),
+            env=_environment(home, "kafka"),
+            ready=kafka_answers,
+            port=ports["kafka"],
+        ),
+        Part(
+            name="postgres",
+            command=partial(
+                prepare_postgres,
+                home.data("postgres"),
+                password_file=home.secrets / "postgres",
+                port=ports["postgres"],
+            ),
+            env=_environment(home, "postgres"),
+            ready=partial(postgres_ready, dsn),
+            port=ports["postgres"],
+            stop_signal=STOP_SIGNALS["postgres"],
+        ),
+    ]
+
+
+def _setup(home: Home, options: Options, own: Mapping[str, str]) -> Part:
+    overrides = msgspec.json.encode(options.topics).decode()
+    command = [sys.executable, "-m", "headrace.local.prepare", overrides]
+    return Part(
+        name="setup", command=lambda: command, env=_environment(home, "setup") | dict(own), ready=_always, once=True
+    )
+
+
+def _process(home: Home, row: Row, ports: Mapping[str, int], own: Mapping[str, str]) -> Part:
+    port = ports[row.name] if row.port_variable else None
+    env = _environment(home, row.name) | dict(own) | {"HEADRACE_LEXICAL_DIR": str(home.data("lexical") / row.name)}
+    if port is not None:
+        env[row.port_variable] = str(port)
+    return Part(
+        name=row.name,
+        command=lambda: [sys.executable, *row.arguments],
+        env=env | dict(row.env),
+        ready=partial(_answers, port) if port is not None else _always,
+        port=port,
+        grace_s=row.grace_s,
+    )
+
+
+def _environment(home: Home, part: str) -> dict[str, str]:
+    return dict(os.environ) | marks(home.path, part)
+
+
+async def _always() -> bool:
+    return True
+
+
+async def _answers(port: int) -> bool:
+    try:
+        async with httpx.AsyncClient(timeout=PROBE_S, trust_env=False) as client:
+            return (await client.get(f"http://127.0.0.1:{port}/ready")).status_code == 200
+    except httpx.HTTPError:
+        return False

@@ -1,0 +1,73 @@
+"""Sets up fresh stores, as `python -m headrace.local.prepare`: schema, first generation, topics, a key. Idempotent."""
+
+import asyncio
+import secrets
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import asyncpg
+import msgspec
+
+from backbone.kafka import Admin
+from backbone.settings import GatewaySettings
+from headrace.local.files import write_private
+from headrace.local.postgres import create_database
+from schemas.postgres.generation import create_generation, point_alias
+from schemas.postgres.migrate import upgrade
+from schemas.topics import concrete
+
+TENANT = "demo"
+CHUNKER = "structure"
+GENERATION = "g1"
+EMBEDDER = "all-MiniLM-L6-v2"
+DIM = 384
+
+
+async def prepare_postgres_schema(dsn: str, alias: str) -> None:
+    """Make the database, bring it to the newest schema, and make the first generation.
+
+    Args:
+        dsn: of the database to make; its user may create databases.
+        alias: made to name the first generation, unless it names one already.
+    """
+    server, _, database = dsn.rpartition("/")
+    await create_database(f"{server}/postgres", database)
+    await upgrade(dsn)
+    connection = await asyncpg.connect(dsn)
+    try:
+        await create_generation(connection, GENERATION, CHUNKER, EMBEDDER, DIM)
+        if not await connection.fetchval("SELECT 1 FROM aliases WHERE alias = $1", alias):
+            await point_alias(connection, alias, GENERATION)
+    finally:
+        await connection.close()
+
+
+def prepare_api_keys(file: Path) -> None:
+    """Write a random key of the tenant `demo`, unless there is a file."""
+    if not file.exists():
+        key = f"hr-{secrets.token_urlsafe(24)}"
+        write_private(file, msgspec.json.encode({key: {"tenant": TENANT, "groups": []}}).decode() + "\n")
+
+
+async def prepare(settings: GatewaySettings, overrides: Mapping[str, Mapping[str, str]]) -> None:
+    """Set up everything that is missing.
+
+    Args:
+        settings: where the stores and the keys are.
+        overrides: Kafka settings by topic name, for topics that do not exist yet.
+    """
+    prepare_api_keys(settings.api_keys_file)
+    await prepare_postgres_schema(settings.postgres_dsn.get_secret_value(), settings.generation_alias)
+    made = await Admin(settings).ensure_topics(concrete(chunker=CHUNKER, generation=GENERATION), overrides)
+    print(f"{len(made)} topics made")
+
+
+def main() -> None:
+    """Read the settings from the environment, and the overrides from the first argument."""
+    overrides = msgspec.json.decode(sys.argv[1], type=dict[str, dict[str, str]])
+    asyncio.run(prepare(GatewaySettings(), overrides))
+
+
+if __name__ == "__main__":
+    main()
