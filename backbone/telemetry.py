@@ -1,0 +1,264 @@
+"""Logs, metrics and the health port of workers: every name is in this file.
+
+`python -m backbone.telemetry` writes docs/metrics.md.
+"""
+
+import asyncio
+import logging
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+import uvicorn
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+# --- logs -----------------------------------------------------------------------------------------
+
+_QUIET: Final = ("faust", "mode", "aiokafka", "kafka", "httpx", "httpcore", "uvicorn.access", "asyncio")
+
+
+def setup_logging(service: str, *, level: int = logging.INFO) -> None:
+    """Write one JSON object a line to stderr, for structlog and for the standard library alike. Idempotent.
+
+    Libraries that talk much are held at WARNING. Texts of users belong to DEBUG at most.
+
+    Args:
+        service: field `service` of every line, as `gateway`.
+        level: least level that is written.
+    """
+    shared: list[Any] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.PositionalArgumentsFormatter(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        # Local variables hold texts of users and secrets.
+        structlog.processors.ExceptionRenderer(structlog.tracebacks.ExceptionDictTransformer(show_locals=False)),
+    ]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.stdlib.BoundLogger,
+        logger_factory=structlog.stdlib.LoggerFactory(),
+    )
+    structlog.contextvars.bind_contextvars(service=service)
+
+    def named(_: Any, __: str, line: Any) -> Any:
+        # Threads of libraries do not see the context of the main thread.
+        return {"service": service, **line}
+
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                named,
+                structlog.processors.JSONRenderer(default=repr),
+            ],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level)
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(level, logging.WARNING))
+    for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+        library = logging.getLogger(name)
+        library.handlers.clear()
+        library.propagate = True
+
+
+# --- metrics --------------------------------------------------------------------------------------
+
+_SHORT: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_LONG: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+
+RECORDS_PROCESSED: Final = Counter("headrace_records_processed_total", "Records done, outputs acknowledged.", ["stage"])
+RECORDS_RETRIED: Final = Counter(
+    "headrace_records_retried_total", "Attempts that failed for a passing reason.", ["stage"]
+)
+RECORDS_DEAD_LETTERED: Final = Counter(
+    "headrace_records_dead_lettered_total", "Records given up, now in the dead-letter topic.", ["stage", "reason"]
+)
+RECORDS_SUPERSEDED: Final = Counter(
+    "headrace_records_superseded_total", "Records dropped because a newer version of their document exists.", ["stage"]
+)
+RECORDS_REPEATED: Final = Gauge(
+    "headrace_records_repeated", "Records seen again since the last rebalance of the stage.", ["stage"]
+)
+OFFSET_GAPS: Final = Gauge(
+    "headrace_offset_gaps", "Offsets skipped by compaction or retention since the last rebalance.", ["stage"]
+)
+HANDLER_SECONDS: Final = Histogram(
+    "headrace_handler_seconds", "Time of a record from its first attempt to its end.", ["stage"], buckets=_SHORT
+)
+IN_FLIGHT: Final = Gauge("headrace_in_flight_records", "Records handed out and not finished.", ["stage"])
+IN_FLIGHT_BYTES: Final = Gauge("headrace_in_flight_bytes", "Keys and values of the records in flight.", ["stage"])
+LAG: Final = Gauge(
+    "headrace_lag_records", "Records between the committable position and the end.", ["stage", "partition"]
+)
+OLDEST_UNFINISHED_SECONDS: Final = Gauge(
+    "headrace_oldest_unfinished_seconds", "Age of the oldest record in flight; 0 when there is none.", ["stage"]
+)
+CHUNKS_ENCODED: Final = Counter("headrace_chunks_encoded_total", "Chunks whose vector the encoder made.")
+CHUNKS_SPARED: Final = Counter("headrace_chunks_spared_total", "Chunks whose vector the generation held already.")
+ENCODER_SECONDS: Final = Counter("headrace_encoder_seconds_total", "Time that the encoder worked.", ["purpose"])
+TIME_TO_SEARCHABLE: Final = Histogram(
+    "headrace_time_to_searchable_seconds", "From the submission of a document version to indexed.", buckets=_LONG
+)
+QUESTIONS: Final = Counter("headrace_questions_total", "Questions that ended, by how.", ["outcome"])
+TIME_TO_SOURCES: Final = Histogram(
+    "headrace_time_to_sources_seconds", "From accepting a question to its sources.", buckets=_SHORT
+)
+TIME_TO_FIRST_TOKEN: Final = Histogram(
+    "headrace_time_to_first_token_seconds", "From accepting a question to its first token.", buckets=_SHORT
+)
+TIME_TO_ANSWER: Final = Histogram(
+    "headrace_time_to_answer_seconds", "From accepting a question to its whole answer.", buckets=_SHORT
+)
+OPEN_STREAMS: Final = Gauge("headrace_open_streams", "SSE streams that are open.")
+REPLIES_DROPPED: Final = Counter(
+    "headrace_replies_dropped_total", "Replies not passed on: repeats, for nobody here, or unreadable.", ["why"]
+)
+HTTP_REQUESTS: Final = Counter("headrace_http_requests_total", "Requests by route and status.", ["route", "status"])
+HTTP_SECONDS: Final = Histogram(
+    "headrace_http_seconds", "Time of a request up to the first byte of its response.", ["route"], buckets=_SHORT
+)
+
+METRICS: Final = (
+    RECORDS_PROCESSED,
+    RECORDS_RETRIED,
+    RECORDS_DEAD_LETTERED,
+    RECORDS_SUPERSEDED,
+    RECORDS_REPEATED,
+    OFFSET_GAPS,
+    HANDLER_SECONDS,
+    IN_FLIGHT,
+    IN_FLIGHT_BYTES,
+    LAG,
+    OLDEST_UNFINISHED_SECONDS,
+    CHUNKS_ENCODED,
+    CHUNKS_SPARED,
+    ENCODER_SECONDS,
+    TIME_TO_SEARCHABLE,
+    QUESTIONS,
+    TIME_TO_SOURCES,
+    TIME_TO_FIRST_TOKEN,
+    TIME_TO_ANSWER,
+    OPEN_STREAMS,
+    REPLIES_DROPPED,
+    HTTP_REQUESTS,
+    HTTP_SECONDS,
+)
+
+
+def metrics_page() -> str:
+    """Return the list of metrics as a Markdown page."""
+    rows = []
+    for metric in METRICS:
+        [family] = metric.describe()
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "-"
+        rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
+    return (
+        "# Metrics\n\nMade from `backbone/telemetry.py` by `python -m backbone.telemetry`; edit that file, not this."
+        "\n\nEvery process serves them at `/metrics`; names end in their unit. Processes also report Prometheus' own"
+        "\n`process_*` and `python_*`.\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
+        + "\n".join(rows)
+        + "\n"
+    )
+
+
+def metrics_response(registry: CollectorRegistry = REGISTRY) -> Response:
+    """Return all metrics of this process as Prometheus reads them."""
+    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+
+
+# --- health port of workers -----------------------------------------------------------------------
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        # Signals belong to the worker.
+        yield
+
+
+@asynccontextmanager
+async def serve_worker_endpoint(port: int, ready: Callable[[], dict[str, bool]]) -> AsyncIterator[int]:
+    """Serve /metrics, /health and /ready on 127.0.0.1 while the block runs.
+
+    Args:
+        port: to listen on; 0 picks a free one.
+        ready: each part by name and whether it works; all must, for /ready to say 200, else it says 503.
+
+    Yields:
+        The port.
+
+    Raises:
+        OSError: the port is taken.
+    """
+
+    async def answer_metrics(_: Request) -> Response:
+        return metrics_response()
+
+    async def answer_health(_: Request) -> Response:
+        return JSONResponse({"status": "alive"})
+
+    async def answer_ready(_: Request) -> Response:
+        parts = ready()
+        return JSONResponse(
+            {"ready": all(parts.values()), "parts": parts}, status_code=200 if all(parts.values()) else 503
+        )
+
+    routes = [
+        Route("/metrics", answer_metrics),
+        Route("/health", answer_health),
+        Route("/ready", answer_ready),
+    ]
+    listener = _listen(port)
+    config = uvicorn.Config(
+        Starlette(routes=routes), log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=1
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listener]), name="worker endpoint")
+    try:
+        yield listener.getsockname()[1]
+    finally:
+        server.should_exit = True
+        await serving
+        listener.close()
+
+
+def _listen(port: int) -> socket.socket:
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind(("127.0.0.1", port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise OSError(
+            error.errno, f"port {port!r} on 127.0.0.1 cannot be used ({error.strerror}); choose another"
+        ) from error
+    return listener
+
+
+if __name__ == "__main__":
+    (Path(__file__).parent.parent / "docs/metrics.md").write_text(metrics_page())

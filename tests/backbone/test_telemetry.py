@@ -1,0 +1,81 @@
+"""Logs are JSON, metrics are documented, and workers answer for themselves."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from backbone.telemetry import METRICS, metrics_page, serve_worker_endpoint
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+SET_UP = "import logging, structlog\nfrom backbone.telemetry import setup_logging\nsetup_logging('gateway')\n"
+
+
+def logged(program: str) -> list[dict[str, Any]]:
+    """Run a program in a process of its own, because pytest has handlers in this one; each line that it logs."""
+    done = subprocess.run(
+        [sys.executable, "-c", SET_UP + program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    return [json.loads(line) for line in done.stderr.splitlines()]
+
+
+def test_both_kinds_of_loggers_write_one_json_object_a_line() -> None:
+    ours, library = logged(
+        "structlog.get_logger('ours').info('query accepted', query='q1')\n"
+        "logging.getLogger('library').warning('broker %s is away', 'a:1')\n"
+        "logging.getLogger('aiokafka.cluster').info('chatter')\n"
+    )
+
+    assert (ours["event"], ours["query"], ours["level"], ours["service"]) == ("query accepted", "q1", "info", "gateway")
+    assert (library["event"], library["logger"], library["service"]) == ("broker a:1 is away", "library", "gateway")
+
+
+def test_an_exception_is_on_one_line_without_the_local_variables() -> None:
+    [line] = logged(
+        "try:\n    question = 'what the user said'\n    1 / 0\n"
+        "except Exception:\n    logging.getLogger('ours').exception('handler failed')\n"
+    )
+
+    assert line["exception"][0]["exc_type"] == "ZeroDivisionError"
+    assert "what the user said" not in str(line)
+
+
+def test_the_page_of_metrics_is_up_to_date() -> None:
+    assert (ROOT / "docs/metrics.md").read_text() == metrics_page(), "run: python -m backbone.telemetry"
+
+
+def test_every_metric_has_help_and_our_prefix() -> None:
+    for metric in METRICS:
+        [family] = metric.describe()
+        assert family.name.startswith("headrace_")
+        assert family.documentation.endswith(".")
+
+
+async def test_a_worker_answers_health_ready_and_metrics() -> None:
+    parts = {"kafka": True, "encoder": False}
+    async with (
+        serve_worker_endpoint(0, lambda: parts) as port,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+    ):
+        assert (await client.get("/health")).status_code == 200
+        unready = await client.get("/ready")
+        parts["encoder"] = True
+        ready = await client.get("/ready")
+        metrics = await client.get("/metrics")
+
+    assert (unready.status_code, unready.json()["parts"]) == (503, {"kafka": True, "encoder": False})
+    assert ready.status_code == 200
+    assert "headrace_records_processed_total" in metrics.text
+
+
+async def test_a_taken_port_is_an_error_that_says_so() -> None:
+    async with serve_worker_endpoint(0, dict) as port:
+        with pytest.raises(OSError, match=f"port {port} "):
+            async with serve_worker_endpoint(port, dict):
+                pass
