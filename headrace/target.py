@@ -6,6 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from headrace.local.home import Home, find_home
+
 LOCAL_URL = "http://127.0.0.1:8080"
 
 
@@ -22,7 +24,7 @@ def find_target(url: str | None = None, api_key: str | None = None) -> Target:
 
     A key of the embedded stack is sent to the embedded stack alone.
     """
-    home = Path(os.environ.get("HEADRACE_HOME") or ".headrace")
+    home = find_home()
     local_url = _local_url(home)
     found = (url or os.environ.get("HEADRACE_URL") or local_url).rstrip("/")
     key = api_key or os.environ.get("HEADRACE_API_KEY")
@@ -31,13 +33,13 @@ def find_target(url: str | None = None, api_key: str | None = None) -> Target:
     return Target(url=found, api_key=key)
 
 
-def _local_url(home: Path) -> str:
-    port = _read(home / "state.json").get("ports", {}).get("gateway")
+def _local_url(home: Home) -> str:
+    port = _read(home.ports).get("ports", {}).get("gateway")
     return f"http://127.0.0.1:{port}" if port else LOCAL_URL
 
 
-def _first_key(home: Path) -> str | None:
-    return next(iter(_read(home / "api-keys.json")), None)
+def _first_key(home: Home) -> str | None:
+    return next(iter(_read(home.api_keys)), None)
 
 
 def _read(path: Path) -> dict[str, dict[str, object]]:

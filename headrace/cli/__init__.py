@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.cli import ask, documents, ingest, processes, search
+from headrace.cli import ask, documents, ingest, processes, search, stack
 
 app = typer.Typer(
     name="headrace",
@@ -15,6 +15,7 @@ app.command()(ingest.ingest)
 app.command()(ask.ask)
 app.command()(search.search)
 app.add_typer(documents.app, name="documents")
+app.add_typer(stack.app)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.init)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.gateway)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.worker)

@@ -6,8 +6,14 @@ import sys
 from typing import Annotated
 
 import typer
+from asyncpg import PostgresError
+from confluent_kafka import KafkaException
+from pydantic import ValidationError
+from rich.markup import escape
+from sqlalchemy.exc import DBAPIError
 
 from backbone.settings import GatewaySettings
+from headrace.cli.output import ExitCode, errors
 from headrace.local.prepare import prepare
 from schemas.topics import STAGES
 
@@ -17,7 +23,14 @@ def init() -> None:
 
     Settings come from the environment; .env.example lists them.
     """
-    asyncio.run(prepare(GatewaySettings(), {}))
+    try:
+        asyncio.run(prepare(GatewaySettings(), {}))
+    except ValidationError as error:
+        errors().print(f"[red]error:[/] the settings are wrong: {escape(str(error))}")
+        raise typer.Exit(ExitCode.USAGE) from None
+    except (OSError, KafkaException, PostgresError, DBAPIError) as error:
+        errors().print(f"[red]error:[/] Kafka or Postgres is away or refused: {escape(str(error))}")
+        raise typer.Exit(ExitCode.UNREACHABLE) from None
 
 
 def gateway() -> None:
