@@ -53,7 +53,8 @@ def is_away(error: BaseException) -> bool:
     if isinstance(error, asyncpg.InterfaceError):
         # A closed connection or pool; a value that does not fit its parameter is a ValueError too, and a bug.
         return not isinstance(error, ValueError)
-    return isinstance(error, OSError | TimeoutError)
+    # asyncpg says InternalClientError when it uses a connection at the moment in which the server's farewell arrives.
+    return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
 async def _teach_types(connection: Any) -> None:
