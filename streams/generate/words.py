@@ -18,7 +18,9 @@ _WORD = re.compile(r"\w+")
 
 def words(text: str) -> list[str]:
     """Return the words that carry meaning, in order, repeats kept; `Dogs` and `dog` give the same word."""
-    return [_stem(word) for word in _WORD.findall(unicodedata.normalize("NFKD", text.casefold())) if word not in _STOP]
+    letters = unicodedata.normalize("NFKD", text.casefold())
+    plain = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return [_stem(word) for word in _WORD.findall(plain) if word not in _STOP]
 
 
 def _stem(word: str) -> str:
