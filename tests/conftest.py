@@ -65,7 +65,7 @@ def postgres(postgres_server: Callable[[str], str]) -> Callable[[], Awaitable[st
 
     async def fresh() -> str:
         name = f"t{uuid.uuid4().hex}"
-        await create_database(postgres_server("postgres"), name)
+        await create_database(postgres_server(name))
         await upgrade(postgres_server(name))
         return postgres_server(name)
 

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,8 @@ import psutil
 HOME_MARK = "HEADRACE_STACK_HOME"
 PART_MARK = "HEADRACE_STACK_PART"
 SUPERVISOR = "supervisor"
+KILLED_S = 10.0
+POLL_S = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +58,25 @@ def end_all(family: list[Member], *, grace_s: float, signals: Mapping[str, signa
     for member in family:
         with contextlib.suppress(psutil.Error):
             member.process.send_signal(signals.get(member.part, signal.SIGTERM))
-    _, alive = psutil.wait_procs([member.process for member in family], timeout=grace_s)
-    for process in alive:
+    for process in _alive_after(grace_s, [member.process for member in family]):
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(alive, timeout=10)
+    _alive_after(KILLED_S, [member.process for member in family])
+
+
+def _alive_after(timeout_s: float, processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Wait until all have ended, and return those that have not.
+
+    Unlike psutil's own wait it does not wait for zombies: in a container perhaps nobody collects them.
+    """
+    deadline = time.monotonic() + timeout_s
+    while (alive := [each for each in processes if _runs(each)]) and time.monotonic() < deadline:
+        time.sleep(POLL_S)
+    return alive
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 
@@ -53,15 +54,18 @@ async def postgres_ready(dsn: str, *, timeout_s: float = 1.0) -> bool:
     return True
 
 
-async def create_database(dsn: str, name: str) -> bool:
-    """Create a database unless it exists; say whether it was made."""
-    connection = await asyncpg.connect(dsn, timeout=10)
+async def create_database(dsn: str) -> None:
+    """Create the database that a connection string names, unless it exists."""
     try:
-        if await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", name):
-            return False
-        await connection.execute(f'CREATE DATABASE "{name}"')
-        return True
-    finally:
+        connection = await asyncpg.connect(dsn, timeout=10)
+    except asyncpg.InvalidCatalogNameError:
+        name = urlsplit(dsn).path.lstrip("/")
+        connection = await asyncpg.connect(dsn, database="postgres", timeout=10)
+        try:
+            await connection.execute(f'CREATE DATABASE "{name}"')
+        finally:
+            await connection.close()
+    else:
         await connection.close()
 
 

@@ -28,11 +28,10 @@ async def prepare_postgres_schema(dsn: str, alias: str) -> None:
     """Make the database, bring it to the newest schema, and make the first generation.
 
     Args:
-        dsn: of the database to make; its user may create databases.
+        dsn: of the database to make; where it does not exist, its user must be allowed to create it.
         alias: made to name the first generation, unless it names one already.
     """
-    server, _, database = dsn.rpartition("/")
-    await create_database(f"{server}/postgres", database)
+    await create_database(dsn)
     await upgrade(dsn)
     connection = await asyncpg.connect(dsn)
     try:
@@ -46,6 +45,7 @@ async def prepare_postgres_schema(dsn: str, alias: str) -> None:
 def prepare_api_keys(file: Path) -> None:
     """Write a random key of the tenant `demo`, unless there is a file."""
     if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
         key = f"hr-{secrets.token_urlsafe(24)}"
         write_private(file, msgspec.json.encode({key: {"tenant": TENANT, "groups": []}}).decode() + "\n")
 

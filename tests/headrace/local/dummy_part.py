@@ -1,0 +1,20 @@
+"""A part for tests: answers GET /ready on $DUMMY_PORT; with `crash` as its argument it ends with a message instead."""
+
+import os
+import subprocess
+import sys
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+
+if "crash" in sys.argv:
+    sys.exit("dummy: the dam is dry")
+if "child" in sys.argv:
+    subprocess.Popen(["sleep", "600"])
+print("dummy: serving", flush=True)
+HTTPServer(("127.0.0.1", int(os.environ["DUMMY_PORT"])), Handler).serve_forever()
