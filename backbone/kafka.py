@@ -1,7 +1,6 @@
 """Connections to Kafka: client settings, a producer with awaited deliveries, administration, a reader of partitions."""
 
 import asyncio
-import logging
 import ssl
 import threading
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
@@ -11,6 +10,7 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Literal, Self
 
+import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
@@ -35,7 +35,7 @@ DEAD_LETTER_MAX_BYTES = 3 * 1024 * 1024
 _DELIVERY_TIMEOUT_MS = 30_000
 _REQUEST_TIMEOUT_S = 15.0
 _ANY_PARTITION = -1
-_logger = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 Headers = Sequence[tuple[str, bytes | None]]
 
@@ -126,7 +126,7 @@ class Publisher:
     ) -> None:
         unsent = await asyncio.to_thread(self._producer.flush, _DELIVERY_TIMEOUT_MS / 1000)
         if unsent:
-            _logger.error("closing with %d records not acknowledged", unsent)
+            _log.error("closing_with_records_not_acknowledged", n_records=unsent)
         self._closing.set()
         await asyncio.to_thread(self._poller.join)
 
@@ -174,16 +174,19 @@ class Publisher:
     def _on_error(self, error: KafkaError) -> None:
         if error.fatal():
             self._fatal = error.str()
-            _logger.critical("the producer is broken: %s", error.str())
+            _log.critical("producer_broken", error=error.str())
         else:
-            _logger.warning("producer: %s", error.str())
+            _log.warning("producer_trouble", error=error.str())
 
 
 def _settle(delivered: "asyncio.Future[Delivered]", error: KafkaError | None, message: Any) -> None:
     if delivered.done():
         return
     if error is not None:
+        _log.warning("record_not_acknowledged", topic=message.topic(), error=error.str())
         delivered.set_exception(PublishFailed(f"topic {message.topic()!r}: {error.str()}", fatal=error.fatal()))
+        # logged above; who sent it may have stopped waiting for it
+        delivered.exception()
     else:
         delivered.set_result(Delivered(message.topic(), message.partition(), message.offset()))
 
@@ -460,7 +463,7 @@ class PartitionReader:
             return self._resume(message.partition())
         if error.fatal():
             raise KafkaException(error)
-        _logger.warning("reader of %s: %s", self._topic, error.str())
+        _log.warning("reader_trouble", topic=self._topic, error=error.str())
         return None
 
     def _resume(self, partition: int) -> Overtaken:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import Any
 
 import faust
@@ -17,11 +18,28 @@ from streams.runtime.observer import Sample
 from streams.runtime.record import Origin
 from streams.runtime.runner import Runner, Source
 
-DRAIN_S = 8.0
-"""How long running handlers may go on when partitions are revoked, before they are cancelled."""
-
 _BUFFERED_RECORDS = 64
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """How patient a group is with its members, seconds.
+
+    Attributes:
+        session_s: without a heartbeat for this long, a member counts as dead and its partitions go to others.
+        rebalance_s: how long a rebalance waits for a member that is alive.
+        drain_s: how long running handlers may go on when partitions are revoked or the process stops, before they are
+            cancelled; below `rebalance_s`.
+    """
+
+    session_s: float = 10.0
+    rebalance_s: float = 20.0
+    drain_s: float = 8.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.drain_s < self.rebalance_s:
+            raise ValueError(f"drain_s {self.drain_s!r} must be above 0 and below rebalance_s {self.rebalance_s!r}")
 
 
 class _NoProducer(BootStrategy):
@@ -62,17 +80,20 @@ class StageApp:
         assigned: set once partitions were assigned for the first time.
     """
 
-    def __init__(self, runner: Runner, settings: KafkaSettings, admin: Admin) -> None:
+    def __init__(
+        self, runner: Runner, settings: KafkaSettings, admin: Admin, timing: Timing, consumer: type[SafeConsumer]
+    ) -> None:
         self.stage = runner.stage
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.assigned = asyncio.Event()
         self._runner = runner
         self._admin = admin
+        self._timing = timing
         self._topic_id = ""
         self._lanes = Lanes(self.stage.slots, self.failed)
-        self.faust = self._make_app(settings)
+        self.faust = self._make_app(settings, consumer)
 
-    def _make_app(self, settings: KafkaSettings) -> faust.App:
+    def _make_app(self, settings: KafkaSettings, consumer: type[SafeConsumer]) -> faust.App:
         app = _App(
             self.stage.group,
             **broker_options(settings),
@@ -86,12 +107,14 @@ class StageApp:
             stream_buffer_maxsize=_BUFFERED_RECORDS,
             stream_wait_empty=True,
             broker_max_poll_records=200,
-            broker_session_timeout=10,
+            broker_session_timeout=self._timing.session_s,
             broker_heartbeat_interval=1,
-            broker_rebalance_timeout=20,
-            broker_request_timeout=20,
+            broker_rebalance_timeout=self._timing.rebalance_s,
+            broker_request_timeout=max(20.0, self._timing.session_s),
         )
-        app.transport = SafeTransport(app.conf.broker_consumer, app, flow=self, buffer_bytes=self.stage.buffer_bytes)
+        app.transport = SafeTransport(
+            app.conf.broker_consumer, app, consumer=consumer, flow=self, buffer_bytes=self.stage.buffer_bytes
+        )
         source = app.topic(self.stage.topic.name, key_type=bytes, value_type=bytes, value_serializer="raw")
 
         async def consume(stream: Any) -> None:
@@ -104,7 +127,7 @@ class StageApp:
 
     @property
     def consumer(self) -> SafeConsumer:
-        """The App's consumer; there is one once the App has started."""
+        """The App's consumer."""
         consumer = self.faust.consumer
         assert isinstance(consumer, SafeConsumer)
         return consumer
@@ -116,8 +139,8 @@ class StageApp:
 
     async def drain(self) -> None:
         """Let what runs end, in bounded time; drop what waits."""
-        if not await self._lanes.drain(DRAIN_S):
-            _log.warning("handlers_cancelled", stage=self.stage.name, after_s=DRAIN_S)
+        if not await self._lanes.drain(self._timing.drain_s):
+            _log.warning("handlers_cancelled", stage=self.stage.name, after_s=self._timing.drain_s)
 
     async def restart(self) -> None:
         """Begin with empty lanes, as all that is not committed comes again."""

@@ -6,11 +6,11 @@ that is touched here is pinned by `tests/streams/runtime/test_seam.py`. Valid on
 """
 
 import asyncio
-import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from typing import Any, ClassVar, Protocol
+from typing import Any, Protocol
 
+import structlog
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 
@@ -19,7 +19,7 @@ from streams.runtime.ledger import Ledger
 _COMMIT_LIMIT_S = 5.0
 _POLL_WHEN_FULL_S = 0.02
 _POLL_BESIDE_FULL_S = 0.05
-_logger = logging.getLogger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Flow(Protocol):
@@ -121,7 +121,7 @@ class SafeConsumer(driver.Consumer):
             task = asyncio.ensure_future(self.commit_and_end_transactions())
             done, _running = await asyncio.wait({task}, timeout=_COMMIT_LIMIT_S)
             if not done:
-                _logger.error("the last commit before losing partitions takes over %.0f s", _COMMIT_LIMIT_S)
+                _log.error("last_commit_takes_too_long", limit_s=_COMMIT_LIMIT_S)
                 return
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
@@ -238,9 +238,12 @@ def _size(message: Any) -> int:
 class SafeTransport(driver.Transport):
     """Faust's Kafka transport, making our consumer."""
 
-    Consumer: ClassVar[type[SafeConsumer]] = SafeConsumer
-
-    def __init__(self, url: Any, app: Any, *, flow: Flow, buffer_bytes: int) -> None:
+    def __init__(self, url: Any, app: Any, *, consumer: type[SafeConsumer], flow: Flow, buffer_bytes: int) -> None:
         super().__init__(url, app)
+        self._consumer = consumer
         self.flow = flow
         self.buffer_bytes = buffer_bytes
+
+    def create_consumer(self, callback: Any, **kwargs: Any) -> SafeConsumer:
+        """Make the consumer of the App."""
+        return self._consumer(self, callback, loop=self.loop, **kwargs)

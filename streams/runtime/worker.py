@@ -19,8 +19,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import faust
@@ -31,7 +31,8 @@ from backbone.kafka import Admin
 from backbone.settings import KafkaSettings
 from schemas.codec import Blobs
 from streams.errors import Fatal
-from streams.runtime.app import DRAIN_S, StageApp
+from streams.runtime.app import StageApp, Timing
+from streams.runtime.consumer import SafeConsumer
 from streams.runtime.observer import Observer, Silent
 from streams.runtime.runner import Runner, Sender
 from streams.runtime.stage import Stage
@@ -41,8 +42,8 @@ EXIT_FATAL = 70
 EXIT_CRASHED = 72
 
 FAUST_VERSION = "0.15.3"
-STOP_LIMIT_S = DRAIN_S + 12.0
-"""Longest time from SIGTERM to the end; leave the process more than this before SIGKILL."""
+STOP_MARGIN_S = 12.0
+"""From SIGTERM to the end it takes at most `Timing.drain_s` and this; leave a process more before SIGKILL."""
 
 _SWITCH_INTERVAL_S = 0.0005
 _log = structlog.get_logger(__name__)
@@ -61,6 +62,8 @@ async def run_worker(
     observer: Observer | None = None,
     before_join: Callable[[Stage], Awaitable[None]] | None = None,
     on_ready: Callable[[], None] | None = None,
+    timing: Timing | None = None,
+    consumer: type[SafeConsumer] = SafeConsumer,
 ) -> int:
     """Run stages until the process is told to stop, or cannot go on.
 
@@ -73,26 +76,26 @@ async def run_worker(
         before_join: awaited for each stage before it joins its group (a view that must be built first); the stages do
             not wait for each other.
         on_ready: called once when every stage has been assigned its partitions (it may be none).
+        timing: of the groups and of stopping; None: the defaults.
+        consumer: acknowledges and commits; fault tests put a worse one in to see that they notice.
 
     Returns:
         Exit code for the process, as the module says.
     """
     _check_faust()
     observer = observer or Silent()
+    timing = timing or Timing()
     admin = Admin(kafka)
-    apps = [
-        StageApp(Runner(stage=stage, sender=publisher, blobs=blobs, observer=observer), kafka, admin)
-        for stage in stages
-    ]
-    async with AsyncExitStack() as stack:
-        stack.enter_context(LoopWatch())
-        told = _told_to_stop()
+    runners = [Runner(stage=stage, sender=publisher, blobs=blobs, observer=observer) for stage in stages]
+    apps = [StageApp(runner, kafka, admin, timing, consumer) for runner in runners]
+    with LoopWatch(), _told_to_stop() as told:
         work = asyncio.create_task(_run(apps, admin, observer, before_join, on_ready))
-        await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
-        code = 0 if not work.done() else _code_of(work.exception())
-        work.cancel()
-        await _stop(apps)
-    return code
+        try:
+            await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
+            return _code_of(work.exception()) if work.done() else 0
+        finally:
+            work.cancel()
+            await _stop(apps, timing.drain_s + STOP_MARGIN_S)
 
 
 def run_process(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
@@ -146,7 +149,8 @@ async def _fail_with(app: StageApp) -> None:
     raise Crashed(f"the Faust App of stage {app.stage.name} ended: {app.faust.crash_reason!r}")
 
 
-def _told_to_stop() -> "asyncio.Future[None]":
+@contextmanager
+def _told_to_stop() -> "Iterator[asyncio.Future[None]]":
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
 
@@ -156,17 +160,21 @@ def _told_to_stop() -> "asyncio.Future[None]":
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell)
-    return told
+    try:
+        yield told
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
 
 
-async def _stop(apps: Sequence[StageApp]) -> None:
+async def _stop(apps: Sequence[StageApp], limit_s: float) -> None:
     """Stop all Apps at once: drain, commit, leave the groups; give up after a while."""
     stopping = [asyncio.create_task(app.faust.stop()) for app in apps if app.faust.started]
     if not stopping:
         return
-    _, late = await asyncio.wait(stopping, timeout=STOP_LIMIT_S)
+    _, late = await asyncio.wait(stopping, timeout=limit_s)
     if late:
-        _log.error("stop_took_too_long", limit_s=STOP_LIMIT_S)
+        _log.error("stop_took_too_long", limit_s=limit_s)
 
 
 def _code_of(error: BaseException | None) -> int:

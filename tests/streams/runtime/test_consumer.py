@@ -1,0 +1,134 @@
+"""The consumer without a broker: what Faust's own events acknowledge, and what would be committed."""
+
+import asyncio
+from typing import Any
+
+import faust
+import pytest
+from faust.events import Event
+from faust.types import TP
+from faust.types.tuples import ConsumerMessage
+
+from streams.runtime.consumer import SafeConsumer, SafeTransport
+
+TOPIC = "questions"
+PLACE = TP(TOPIC, 0)
+
+
+class NoFlow:
+    """A flow that does nothing."""
+
+    async def drain(self) -> None: ...
+
+    async def restart(self) -> None: ...
+
+
+class Bench:
+    """A consumer whose hand-outs end in a list."""
+
+    def __init__(self, buffer_bytes: int = 1_000) -> None:
+        self.app: Any = faust.App("bench", broker="kafka://127.0.0.1:1", value_serializer="raw")
+        self.app.transport = SafeTransport(
+            self.app.conf.broker_consumer, self.app, consumer=SafeConsumer, flow=NoFlow(), buffer_bytes=buffer_bytes
+        )
+        self.app.consumer_generation_id = 1
+        self.handed_out: list[ConsumerMessage] = []
+        self.consumer: SafeConsumer = self.app.transport.create_consumer(
+            self._keep, on_partitions_revoked=None, on_partitions_assigned=None
+        )
+        self.app.consumer = self.consumer
+
+    async def _keep(self, message: ConsumerMessage) -> None:
+        self.handed_out.append(message)
+
+    def message(self, offset: int, generation: int = 1, value: bytes = b"v" * 100) -> ConsumerMessage:
+        return ConsumerMessage(TOPIC, 0, offset, 0.0, 0, [], None, value, None, 0, 0, PLACE, generation_id=generation)
+
+    async def hand_out(self, *offsets: int) -> list[ConsumerMessage]:
+        messages = [self.message(offset) for offset in offsets]
+        for message in messages:
+            await self.consumer.callback(message)
+        return messages
+
+    def committable(self) -> int | None:
+        return self.consumer._filter_committable_offsets([PLACE]).get(PLACE)
+
+
+async def test_an_event_of_a_stream_acknowledges_to_the_ledger() -> None:
+    bench = Bench()
+    first, second = await bench.hand_out(0, 1)
+    for message in (first, second):
+        message.incref()
+    assert Event(bench.app, None, b"", None, second).ack()
+    assert bench.committable() == 0
+    assert Event(bench.app, None, b"", None, first).ack()
+    assert bench.committable() == 2
+
+
+async def test_acknowledging_twice_counts_once() -> None:
+    bench = Bench()
+    (message,) = await bench.hand_out(0)
+    assert bench.consumer.ack(message)
+    assert not bench.consumer.ack(message)
+    assert bench.consumer.in_flight_bytes == 0
+
+
+async def test_an_acknowledgement_from_before_a_rebalance_changes_nothing() -> None:
+    bench = Bench()
+    (message,) = await bench.hand_out(0)
+    bench.app.consumer_generation_id = 2
+    assert not bench.consumer.ack(message)
+    assert bench.committable() == 0
+
+
+async def test_a_record_fetched_before_a_rebalance_is_not_handed_out_after_it() -> None:
+    bench = Bench()
+    bench.app.consumer_generation_id = 2
+    await bench.hand_out(0)
+    assert bench.handed_out == []
+    assert bench.committable() is None
+
+
+async def test_a_gap_is_no_reason_to_stop() -> None:
+    bench = Bench()
+    for message in await bench.hand_out(3, 4, 900):
+        bench.consumer.ack(message)
+    assert bench.committable() == 901
+
+
+async def test_faust_is_told_of_no_read_offset_so_that_it_drops_nothing() -> None:
+    bench = Bench()
+    bench.consumer._read_offset[PLACE] = 500
+    assert bench.consumer._read_offset[PLACE] is None
+
+
+async def test_bytes_in_flight_are_bounded() -> None:
+    bench = Bench(buffer_bytes=250)
+    first, _second = await bench.hand_out(0, 1)
+    third = asyncio.create_task(bench.hand_out(2))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [message.offset for message in bench.handed_out] == [0, 1]
+    bench.consumer.ack(first)
+    await asyncio.wait_for(third, 1)
+    assert [message.offset for message in bench.handed_out] == [0, 1, 2]
+    assert bench.consumer.in_flight_bytes == 200
+
+
+async def test_a_record_larger_than_the_bound_passes_alone() -> None:
+    bench = Bench(buffer_bytes=50)
+    await asyncio.wait_for(bench.hand_out(0), 1)
+    assert bench.consumer.in_flight_bytes == 100
+
+
+@pytest.mark.parametrize(
+    ("acknowledged", "committable"), [((), 0), ((1, 2), 0), ((0,), 1), ((0, 2), 1), ((0, 1, 2), 3)]
+)
+async def test_the_lowest_unfinished_offset_is_what_may_be_committed(
+    acknowledged: tuple[int, ...], committable: int
+) -> None:
+    bench = Bench()
+    messages = await bench.hand_out(0, 1, 2)
+    for n in acknowledged:
+        bench.consumer.ack(messages[n])
+    assert bench.committable() == committable
