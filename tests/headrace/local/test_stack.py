@@ -84,9 +84,11 @@ def test_a_killed_part_comes_back_on_its_port_without_the_processes_it_left(home
 
     os.kill(killed, signal.SIGKILL)
 
-    until(lambda: states(home)["two"] == "ready" and stack.pid_of(home, "two") != killed)
-    two = next(part for part in stack.status(home).parts if part.name == "two")
-    assert (two.restarts, two.port) == (1, port)
+    def came_back() -> bool:
+        two = next(part for part in stack.status(home).parts if part.name == "two")
+        return (two.state, two.restarts, two.port) == ("ready", 1, port) and two.pid != killed
+
+    until(came_back)
     until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
 
 
