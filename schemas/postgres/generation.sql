@@ -17,13 +17,10 @@ CREATE TABLE {table} (
     acl              text[],                        -- null: every reader of the tenant
     -- MAIN keeps the vector inside the row, so an exact search reads no second table.
     embedding        halfvec({dim}) STORAGE MAIN NOT NULL
-) WITH (fillfactor = 85);  -- room to update a row in its page, which spares every index below
+) WITH (fillfactor = 85);  -- room to update a row in its page, which spares every index, whatever the filter columns become
 
--- Replacing a document finds its rows; counting and reading a small tenant goes by it too.
+-- Replacing a document finds its rows by it; so does an exact search, from the documents that a filter keeps.
 CREATE INDEX {table}_by_document ON {table} (tenant, document);
-
--- Filters that keep few rows are counted and searched exactly through it; path_ops: only containment is asked.
-CREATE INDEX {table}_by_metadata ON {table} USING gin (metadata jsonb_path_ops);
 
 -- Nearest vectors by cosine when a filter keeps many rows. m and ef_construction are pgvector's defaults, made explicit.
 CREATE INDEX {table}_by_embedding ON {table} USING hnsw (embedding halfvec_cosine_ops)

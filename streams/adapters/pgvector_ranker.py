@@ -7,9 +7,12 @@ from typing import Any, Final
 from schemas.events import Filters
 from schemas.ids import ChunkId
 from schemas.postgres.generation import chunks_table
-from streams.adapters.postgres import Pool, transaction
+from streams.adapters.postgres import Connection, Pool, transaction
 from streams.adapters.postgres_filters import condition
 from streams.ports import Candidate, Vectors
+
+EF_SEARCH_PER_RESULT: Final = 4
+"""Candidates of one scan per chunk asked for: more costs time, fewer cost recall where a filter drops most of them."""
 
 EF_SEARCH_MIN: Final = 100
 EF_SEARCH_MAX: Final = 1000
@@ -23,10 +26,18 @@ SET LOCAL hnsw.iterative_scan = relaxed_order;
 SET LOCAL hnsw.ef_search = {ef_search};
 """
 
-_COUNT: Final = "SELECT count(*) FROM (SELECT FROM {table} c WHERE {condition} LIMIT $1) kept"
+# Documents are counted, not chunks: their rows are fewer and narrow.
+_COUNT: Final = """
+SELECT coalesce(sum(n_chunks), 0)
+FROM (SELECT n_chunks FROM live l WHERE generation = $1 AND NOT deleted AND n_chunks > 0 AND {condition} LIMIT $2) kept
+"""
 
 _EXACT: Final = """
-WITH kept AS MATERIALIZED (SELECT chunk_id, embedding <=> $1 AS distance FROM {table} c WHERE {condition})
+WITH kept AS MATERIALIZED (
+    SELECT c.chunk_id, c.embedding <=> $3 AS distance
+    FROM live l JOIN {table} c ON c.tenant = l.tenant AND c.document = l.document
+    WHERE l.generation = $1 AND NOT l.deleted AND {condition}
+)
 SELECT chunk_id, 1 - distance AS score FROM kept ORDER BY distance, chunk_id LIMIT $2
 """
 
@@ -47,7 +58,7 @@ class PgvectorRanker:
 
     pool: "Pool[Any]"
     generation: str
-    exact_max_rows: int = 5_000
+    exact_max_rows: int = 2_000
 
     @cached_property
     def _table(self) -> str:
@@ -62,17 +73,22 @@ class PgvectorRanker:
             filters: enforced inside the query.
             limit: 1 or more.
         """
-        where, parameters = condition(tenant, filters, first=3, table="c")
-        counted, count_parameters = condition(tenant, filters, first=2, table="c")
-        ef_search = min(max(EF_SEARCH_MIN, limit), EF_SEARCH_MAX)
+        ef_search = min(max(EF_SEARCH_MIN, EF_SEARCH_PER_RESULT * limit), EF_SEARCH_MAX)
         async with transaction(self.pool) as connection:
             await connection.execute(_SETTINGS.format(ef_search=ef_search))
-            n_rows = await connection.fetchval(
-                _COUNT.format(table=self._table, condition=counted), self.exact_max_rows + 1, *count_parameters
-            )
-            query = _EXACT if n_rows <= self.exact_max_rows else _APPROXIMATE
-            rows = await connection.fetch(
-                query.format(table=self._table, condition=where), vector.reshape(-1), limit, *parameters
-            )
+            if await self._keeps_few(connection, tenant, filters):
+                where, parameters = condition(tenant, filters, first=4, table="l")
+                query, leading = _EXACT, [self.generation, limit, vector.reshape(-1)]
+            else:
+                where, parameters = condition(tenant, filters, first=3, table="c")
+                query, leading = _APPROXIMATE, [vector.reshape(-1), limit]
+            rows = await connection.fetch(query.format(table=self._table, condition=where), *leading, *parameters)
         found = [Candidate(chunk=ChunkId(row["chunk_id"]), score=row["score"]) for row in rows]
         return sorted(found, key=lambda candidate: (-candidate.score, candidate.chunk))
+
+    async def _keeps_few(self, connection: "Connection[Any]", tenant: str, filters: Filters) -> bool:
+        where, parameters = condition(tenant, filters, first=3, table="l")
+        n_rows: int = await connection.fetchval(
+            _COUNT.format(condition=where), self.generation, self.exact_max_rows + 1, *parameters
+        )
+        return n_rows <= self.exact_max_rows

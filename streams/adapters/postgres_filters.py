@@ -1,4 +1,4 @@
-"""What a reader may and wants to see, as a condition on a generation's table."""
+"""What a reader may and wants to see, as a condition on chunks or on live documents."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ def condition(tenant: str, filters: Filters, *, first: int, table: str) -> tuple
         tenant: whose chunks.
         filters: groups of the reader, and what is asked for.
         first: number of the first parameter that the condition may use.
-        table: name or alias of the generation's table.
+        table: name or alias of a generation's table, or of `live`.
 
     Returns:
         SQL, and its parameters in order. A value matches a field that equals it, and a list that holds it. A field
@@ -31,7 +31,7 @@ def condition(tenant: str, filters: Filters, *, first: int, table: str) -> tuple
     if filters.collection is not None:
         terms.append(f"{table}.collection = {bound(filters.collection)}")
     for field, values in filters.metadata.items():
-        # Two containments, not one look into the field: so the GIN index over the whole object answers.
+        # Two containments, not one look into the field: so the GIN index of `live` over the whole object answers.
         shapes = [shape for value in values for shape in ({field: value}, {field: [value]})]
         matches = [f"{table}.metadata @> {bound(shape)}::jsonb" for shape in shapes]
         terms.append(f"({' OR '.join(matches) or 'false'})")

@@ -49,4 +49,4 @@ def fence(request: pytest.FixtureRequest) -> Fence:
     if request.param == "double":
         return memory_fence()
     pool = request.getfixturevalue("pool")
-    return postgres_fence(pool, exact_max_rows=5_000 if request.param == "real" else 0)
+    return postgres_fence(pool, exact_max_rows=2_000 if request.param == "real" else 0)

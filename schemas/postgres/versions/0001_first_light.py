@@ -81,6 +81,8 @@ STATEMENTS = (
         PRIMARY KEY (generation, tenant, document)       -- the serving fence joins on it, the writers lock by it
     )
     """,
+    # Filters that keep few documents are counted, and then searched exactly. path_ops: only containment is asked.
+    "CREATE INDEX live_by_metadata ON live USING gin (metadata jsonb_path_ops)",
     # Accepted questions. The gateway inserts, generate claims and finishes; every change is a compare-and-set.
     """
     CREATE TABLE queries (

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from streams.errors import Unprocessable
@@ -94,6 +94,7 @@ def test_no_bytes_raise_anything_else(raw: bytes) -> None:
         assert error.reason and error.message
 
 
+@settings(max_examples=50)
 @given(st.dictionaries(st.text(), st.recursive(st.none() | st.integers() | st.text(), st.lists)))
 def test_no_object_raises_anything_else(value: dict[str, Any]) -> None:
     try:
