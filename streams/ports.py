@@ -113,8 +113,8 @@ class Encoder(Protocol):
         """
         ...
 
-    async def encode_chunks(self, chunks: Sequence[Chunk], *, title: str | None = None) -> Encoded:
-        """Embed chunks and the sentences inside them, keeping their order; n >= 0.
+    async def encode_chunks(self, chunks: Sequence[Chunk]) -> Encoded:
+        """Embed heading path and text of chunks, and the sentences inside them, keeping their order; n >= 0.
 
         Raises:
             Transient: the model is overloaded or out of reach.

@@ -29,7 +29,7 @@ class EastEncoder:
     async def encode_query(self, text: str) -> Vectors:
         return vector(EAST)
 
-    async def encode_chunks(self, chunks: Sequence[Chunk], *, title: str | None = None) -> Encoded:
+    async def encode_chunks(self, chunks: Sequence[Chunk]) -> Encoded:
         raise AssertionError("a question encodes no chunk")
 
 

@@ -1,0 +1,117 @@
+"""Gives every chunk of a document its vector; the encoder is spared for chunks that the generation holds already."""
+
+import base64
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from schemas.events import Chunk, DocumentChunked, DocumentEmbedded, LifecycleChanged
+from schemas.ids import ChunkId, DocumentKey, InvalidId, parse_document_key
+from schemas.topics import EMBEDDINGS, LIFECYCLE
+from streams.errors import Unprocessable
+from streams.ports import Clock, DocumentStore, Encoder, GenerationStore, Vectors
+from streams.runtime.record import Flush, Inbound, Outbound
+
+Vectored = tuple[Vectors, Vectors]
+"""Vector of a chunk, shape (1, dim), and of its sentences, shape (n, dim)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """The handler of a chunks topic.
+
+    Attributes:
+        encoder: makes vectors.
+        generation: knows vectors that were made before.
+        documents: knows the newest version.
+        name: of the generation.
+        clock: stamps what was done.
+        on_spared: called with the number of chunks that needed no encoder.
+    """
+
+    encoder: Encoder
+    generation: GenerationStore
+    documents: DocumentStore
+    name: str
+    clock: Clock
+    on_spared: Callable[[int], None] = lambda n: None
+
+    async def __call__(self, record: Inbound[DocumentChunked]) -> AsyncIterator[Outbound | Flush]:
+        """Publish the document with its vectors, or pass its tombstone on; `superseded` when a newer version exists."""
+        key = _key(record)
+        topic = EMBEDDINGS.named(self.name)
+        document = record.event
+        if document is None:
+            yield Outbound(topic=topic, key=key.encode(), event=None, version=record.version)
+            return
+        if await self._superseded(key, document.version):
+            yield self._became("superseded", key, document.version)
+            return
+        vectored = await self._vectors(document.chunks)
+        if await self._superseded(key, document.version):
+            yield self._became("superseded", key, document.version)
+            return
+        event = _embedded(document, self.name, self.encoder.dim, vectored)
+        yield Outbound(topic=topic, key=key.encode(), event=event, version=document.version)
+        yield self._became("embedded", key, document.version, len(document.chunks))
+
+    async def _vectors(self, chunks: Sequence[Chunk]) -> list[Vectored]:
+        known = await self.generation.known_vectors([ChunkId(chunk.id) for chunk in chunks])
+        fresh = [chunk for chunk in chunks if ChunkId(chunk.id) not in known]
+        encoded = await self.encoder.encode_chunks(fresh)
+        self.on_spared(len(chunks) - len(fresh))
+        made = {
+            ChunkId(chunk.id): (encoded.chunks[row : row + 1], encoded.sentences[row])
+            for row, chunk in enumerate(fresh)
+        }
+        return [made.get(ChunkId(chunk.id)) or known[ChunkId(chunk.id)] for chunk in chunks]
+
+    async def _superseded(self, key: DocumentKey, version: int) -> bool:
+        latest = await self.documents.latest_version(key)
+        return latest is not None and latest > version
+
+    def _became(self, status: str, key: DocumentKey, version: int, n_chunks: int | None = None) -> Outbound:
+        event = LifecycleChanged(
+            tenant=key.tenant,
+            document=key.document,
+            version=version,
+            status=status,
+            stage="embed",
+            at_ms=self.clock.now_ms(),
+            generation=self.name,
+            n_chunks=n_chunks,
+        )
+        return Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)
+
+
+def _key(record: Inbound[DocumentChunked]) -> DocumentKey:
+    try:
+        return parse_document_key(record.key)
+    except InvalidId as error:
+        raise Unprocessable("bad_key", str(error)) from error
+
+
+def _embedded(document: DocumentChunked, name: str, dim: int, vectored: Sequence[Vectored]) -> DocumentEmbedded:
+    return DocumentEmbedded(
+        tenant=document.tenant,
+        document=document.document,
+        version=document.version,
+        generation=name,
+        chunker=document.chunker,
+        content_sha256=document.content_sha256,
+        dim=dim,
+        chunks=document.chunks,
+        vectors=_base64([vector for vector, _ in vectored]),
+        sentence_vectors=_base64([sentences for _, sentences in vectored]),
+        collection=document.collection,
+        title=document.title,
+        uri=document.uri,
+        metadata=document.metadata,
+        acl=document.acl,
+        submitted_ms=document.submitted_ms,
+    )
+
+
+def _base64(rows: Sequence[Vectors]) -> str:
+    return base64.b64encode(b"".join(np.asarray(row, "<f2").tobytes() for row in rows)).decode("ascii")

@@ -1,0 +1,126 @@
+"""What every `Encoder` does."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headrace.local.artefacts import cache_dir, read_lock
+from headrace.local.fetch import fetch_model, place_model
+from schemas.events import Chunk
+from streams.adapters.openvino_encoder import OpenvinoEncoder
+from streams.errors import Fatal
+from streams.ports import Encoder
+from tests.doubles.encoder import HashingEncoder
+
+GATES = "The sluice gates open at high water. They are made of steel."
+BREAD = "Bake the bread for forty minutes. Let it cool."
+
+
+@pytest.fixture(scope="session")
+def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    model, folder = read_lock().model, tmp_path_factory.mktemp("model")
+    fetch_model(model, cache_dir())
+    place_model(model, cache_dir(), folder)
+    return folder
+
+
+@pytest.fixture(params=["hashing", pytest.param("openvino", marks=pytest.mark.integration)])
+async def encoder(request: pytest.FixtureRequest) -> AsyncIterator[Encoder]:
+    if request.param == "hashing":
+        yield HashingEncoder()
+        return
+    encoder = OpenvinoEncoder.load(request.getfixturevalue("model_dir"))
+    yield encoder
+    await encoder.close()
+
+
+def chunk(text: str, *, headings: tuple[str, ...] = (), sentences: tuple[tuple[int, int], ...] = ()) -> Chunk:
+    return Chunk(
+        id="c",
+        ordinal=0,
+        text=text,
+        start=0,
+        end=len(text),
+        headings=list(headings),
+        n_tokens=1,
+        sentences=[*sentences],
+    )
+
+
+async def test_vectors_have_the_promised_shape_and_length(encoder: Encoder) -> None:
+    encoded = await encoder.encode_chunks([chunk(GATES, sentences=((0, 36), (37, 60))), chunk(BREAD)])
+    query = await encoder.encode_query("gates")
+
+    assert encoded.chunks.shape == (2, encoder.dim)
+    assert encoded.chunks.dtype == query.dtype == np.float32
+    assert [vectors.shape for vectors in encoded.sentences] == [(2, encoder.dim), (0, encoder.dim)]
+    assert query.shape == (1, encoder.dim)
+    for vectors in (encoded.chunks, query, encoded.sentences[0]):
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-3)
+
+
+async def test_a_question_is_nearest_to_the_text_and_the_sentence_about_it(encoder: Encoder) -> None:
+    encoded = await encoder.encode_chunks([chunk(BREAD), chunk(GATES, sentences=((0, 36), (37, 60)))])
+    query = await encoder.encode_query("When do the sluice gates open?")
+
+    assert int(np.argmax(encoded.chunks @ query[0])) == 1
+    assert int(np.argmax(encoded.sentences[1] @ query[0])) == 0
+
+
+async def test_order_is_kept_however_long_the_texts_are(encoder: Encoder) -> None:
+    texts = [f"word{n} " * (1 + (n * 37) % 90) for n in range(70)]
+
+    together = await encoder.encode_chunks([chunk(text) for text in texts])
+    alone = [await encoder.encode_chunks([chunk(text)]) for text in texts[:3]]
+
+    for row, single in enumerate(alone):
+        np.testing.assert_allclose(together.chunks[row], single.chunks[0], atol=1e-4)
+
+
+async def test_headings_count(encoder: Encoder) -> None:
+    encoded = await encoder.encode_chunks([chunk(BREAD), chunk(BREAD, headings=("Sluice gates",))])
+    query = await encoder.encode_query("sluice gates")
+
+    assert encoded.chunks[1] @ query[0] > encoded.chunks[0] @ query[0]
+
+
+async def test_nothing_gives_nothing_and_odd_texts_give_a_vector(encoder: Encoder) -> None:
+    assert (await encoder.encode_chunks([])).chunks.shape == (0, encoder.dim)
+    long = "water " * 5000
+    encoded = await encoder.encode_chunks(
+        [chunk(""), chunk("日本語 \U0001f600"), chunk(long, sentences=((0, 5), (29_000, 29_990)))]
+    )
+
+    assert np.isfinite(encoded.chunks).all()
+    assert np.isfinite(encoded.sentences[2]).all()
+    np.testing.assert_allclose(np.linalg.norm(encoded.sentences[2], axis=1), 1, atol=1e-3)
+
+
+async def test_callers_at_the_same_time_get_their_own_vectors(encoder: Encoder) -> None:
+    texts = [f"number {n} of the list" for n in range(20)]
+
+    together = await asyncio.gather(*(encoder.encode_query(text) for text in texts))
+
+    alone = await encoder.encode_query(texts[7])
+    np.testing.assert_allclose(together[7], alone, atol=1e-4)
+
+
+@pytest.mark.integration
+async def test_openvino_gives_the_vectors_of_the_original_model(model_dir: Path) -> None:
+    """First values of sentence-transformers' all-MiniLM-L6-v2 for this text, as its model card shows."""
+    encoder = OpenvinoEncoder.load(model_dir)
+
+    vector = (await encoder.encode_query("This is an example sentence"))[0]
+    await encoder.close()
+
+    np.testing.assert_allclose(vector[:3], [0.0676, 0.0635, 0.0487], atol=1e-4)
+
+
+def test_other_weights_are_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"other")
+
+    with pytest.raises(Fatal, match=r"model\.safetensors has the SHA-256"):
+        OpenvinoEncoder.load(tmp_path)
