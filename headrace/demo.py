@@ -34,7 +34,7 @@ class Question:
 QUESTIONS = (
     Question(text="What is an index generation?", document="docs/glossary.md"),
     Question(
-        text="Why does a client poll by submission token instead of by document id alone?",
+        text="Why is it not enough to poll by document id?",
         document="docs/adr/0009-polling-by-submission-token.md",
     ),
     Question(
