@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from headrace.client import Busy, Client, HeadraceError, Refused
+from headrace.client import Client, HeadraceError, Refused
 
 
 class ExitCode(IntEnum):
@@ -83,11 +83,15 @@ def complain(error: HeadraceError, *, as_json: bool) -> ExitCode:
         print_json(problem)
     else:
         errors().print(f"[red]error:[/] {escape(str(error))}")
-        for each in error.errors if isinstance(error, Refused) else ():
-            errors().print(f"  {escape(str(each))}")
-    if isinstance(error, Busy) and error.status == 503:
+        for each in error.errors[1:] if isinstance(error, Refused) else ():  # the first is in the sentence
+            errors().print(f"  {escape(_place(each))}")
+    if not isinstance(error, Refused) or error.status == 503:
         return ExitCode.UNREACHABLE
-    return ExitCode.REFUSED if isinstance(error, Refused) else ExitCode.UNREACHABLE
+    return ExitCode.SOME_FAILED if error.status >= 500 else ExitCode.REFUSED
+
+
+def _place(error: Any) -> str:
+    return f"{error.get('pointer', '')}: {error.get('detail', '')}" if isinstance(error, dict) else str(error)
 
 
 @contextmanager

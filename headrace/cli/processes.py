@@ -6,15 +6,9 @@ import sys
 from typing import Annotated
 
 import typer
-from asyncpg import PostgresError
-from confluent_kafka import KafkaException
-from pydantic import ValidationError
 from rich.markup import escape
-from sqlalchemy.exc import DBAPIError
 
-from backbone.settings import GatewaySettings
 from headrace.cli.output import ExitCode, errors
-from headrace.local.prepare import prepare
 from schemas.topics import STAGES
 
 
@@ -23,6 +17,15 @@ def init() -> None:
 
     Settings come from the environment; .env.example lists them.
     """
+    # Here and not above: loading the database's tools takes as long as a whole other command.
+    from asyncpg import PostgresError
+    from confluent_kafka import KafkaException
+    from pydantic import ValidationError
+    from sqlalchemy.exc import DBAPIError
+
+    from backbone.settings import GatewaySettings
+    from headrace.local.prepare import prepare
+
     try:
         asyncio.run(prepare(GatewaySettings(), {}))
     except ValidationError as error:

@@ -19,7 +19,7 @@ def problem(status: int, detail: str, **headers: str) -> httpx.Response:
         "title": "Refused",
         "status": status,
         "detail": detail,
-        "errors": [{"field": "query"}],
+        "errors": [{"pointer": "/query"}],
     }
     return httpx.Response(status, json=body, headers={name.replace("_", "-"): value for name, value in headers.items()})
 
@@ -60,7 +60,7 @@ def test_an_error_of_the_gateway_becomes_an_exception_with_its_detail(status: in
 
     assert caught.value.detail == "query is empty; send a question"
     assert caught.value.status == status
-    assert caught.value.errors == [{"field": "query"}]
+    assert caught.value.errors == [{"pointer": "/query"}]
 
 
 def test_an_error_without_a_problem_document_is_still_clear() -> None:
