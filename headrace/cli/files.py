@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from schemas.ids import InvalidId, parse_document_id
+
 CONTENT_TYPES = {
     ".md": "text/markdown",
     ".markdown": "text/markdown",
@@ -76,6 +78,10 @@ def find_files(arguments: Sequence[str], collection: str) -> Iterator[Found | Re
 
 def read_file(found: Found) -> Readable | Rejected:
     """Read a file as text, or say why it cannot be a document."""
+    try:
+        parse_document_id(found.id)
+    except InvalidId as error:
+        return Rejected(path=found.path, message=f"its path makes no id ({error}); rename the file")
     content_type = CONTENT_TYPES.get(found.path.suffix.lower())
     if content_type is None:
         known = " ".join(CONTENT_TYPES)

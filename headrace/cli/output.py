@@ -35,7 +35,7 @@ ApiKey = Annotated[
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
 Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only documents of this collection.")]
-TopK = Annotated[int | None, typer.Option("--top-k", "-k", min=1, max=100, help="How many passages to look at.")]
+TopK = Annotated[int | None, typer.Option("--top-k", "-k", min=1, max=50, help="How many passages to look at.")]
 Where = Annotated[
     list[str] | None,
     typer.Option("--where", help="Only documents with this metadata, as field=value. Repeat it to allow more."),
@@ -61,16 +61,25 @@ def print_json(value: Any) -> None:
 def filters_of(where: list[str] | None) -> dict[str, Any] | None:
     """Make the filters of a question from `field=value` options; None where there are none.
 
+    A value that reads as a JSON number, true or false matches as such and as text, because a shell knows no types.
+
     Raises:
         typer.BadParameter: an option has no `=`.
     """
-    metadata: dict[str, list[str]] = {}
+    filters: dict[str, list[str | int | float | bool]] = {}
     for each in where or ():
         name, equals, value = each.partition("=")
         if not equals or not name:
             raise typer.BadParameter(f"--where {each!r} is not field=value; write for instance --where team=billing")
-        metadata.setdefault(name, []).append(value)
-    return {"metadata": metadata} if metadata else None
+        filters.setdefault(name, []).extend(_meanings(value))
+    return filters or None
+
+
+def _meanings(value: str) -> list[str | int | float | bool]:
+    try:
+        return [value, msgspec.json.decode(value.encode(), type=int | float | bool)]
+    except (msgspec.DecodeError, UnicodeEncodeError):
+        return [value]
 
 
 def complain(error: HeadraceError, *, as_json: bool) -> ExitCode:

@@ -37,7 +37,7 @@ def up(
     try:
         with _Progress(out) as progress:
             started = stack.up(home, Options(gateway_port=port), progress=progress)
-    except (StackError, FetchError) as error:
+    except (StackError, FetchError, OSError) as error:
         _complain(str(error))
         raise typer.Exit(1) from None
     except KeyboardInterrupt:

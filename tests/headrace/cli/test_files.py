@@ -109,3 +109,10 @@ def test_the_suffix_decides_the_content_type(name: str, content_type: str, tmp_p
 
     assert isinstance(found, Readable)
     assert (found.content_type, found.text) == (content_type, "hello")
+
+
+def test_a_path_that_makes_no_id_is_rejected(tmp_path: Path) -> None:
+    found = read_file(Found(path=tmp_path / "a.md", id="kb/" + "x" * 510, named=False))
+
+    assert isinstance(found, Rejected)
+    assert "513 bytes" in found.message

@@ -26,7 +26,9 @@ def test_an_answer_is_streamed_and_its_sources_follow_with_file_heading_and_quot
 ) -> None:
     fake.stream = ANSWERED
 
-    result = headrace("ask", "When does it close?", "-c", "kb", "--where", "team=ops", "--where", "team=dev")
+    result = headrace(
+        "ask", "When does it close?", "-c", "kb", "--where", "team=ops", "--where", "team=dev", "--where", "year=2026"
+    )
 
     assert result.exit_code == 0
     lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
@@ -40,7 +42,7 @@ def test_an_answer_is_streamed_and_its_sources_follow_with_file_heading_and_quot
         {
             "query": "When does it close?",
             "collection": "kb",
-            "filters": {"metadata": {"team": ["ops", "dev"]}},
+            "filters": {"team": ["ops", "dev"], "year": ["2026", 2026]},
             "stream": True,
         }
     ]
