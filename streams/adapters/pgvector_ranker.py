@@ -11,9 +11,6 @@ from streams.adapters.postgres import Connection, Pool, transaction
 from streams.adapters.postgres_filters import condition
 from streams.ports import Candidate, Vectors
 
-EF_SEARCH_PER_RESULT: Final = 4
-"""Candidates of one scan per chunk asked for: more costs time, fewer cost recall where a filter drops most of them."""
-
 EF_SEARCH_MIN: Final = 100
 EF_SEARCH_MAX: Final = 1000
 """pgvector's own bound."""
@@ -53,7 +50,8 @@ class PgvectorRanker:
     Attributes:
         pool: connections that know pgvector's types.
         generation: name of the generation; its table exists.
-        exact_max_rows: a filter that keeps at most so many rows is searched exactly, without the index.
+        exact_max_rows: a filter that keeps at most so many rows is searched exactly, without the index. Above, the
+            index costs less, and some recall where the filter drops most of what it finds.
     """
 
     pool: "Pool[Any]"
@@ -73,7 +71,7 @@ class PgvectorRanker:
             filters: enforced inside the query.
             limit: 1 or more.
         """
-        ef_search = min(max(EF_SEARCH_MIN, EF_SEARCH_PER_RESULT * limit), EF_SEARCH_MAX)
+        ef_search = min(max(EF_SEARCH_MIN, limit), EF_SEARCH_MAX)
         async with transaction(self.pool) as connection:
             await connection.execute(_SETTINGS.format(ef_search=ef_search))
             if await self._keeps_few(connection, tenant, filters):

@@ -13,7 +13,7 @@ from streams.runtime.record import Origin
 
 # One statement decides and writes: the conflicting row is locked, compared, and changed only for a later offset (or for
 # the same one, when it was rejected before). The status is written along, so that nobody sees the new version with
-# the status of the one before.
+# the status of the one before. A delete keeps collection and acl: who could not see the document shall not see it gone.
 _ASSIGN: Final = """
 INSERT INTO documents AS d (
     tenant, document, latest_version, deleted, origins,
@@ -28,8 +28,9 @@ ON CONFLICT (tenant, document) DO UPDATE SET
     deleted = excluded.deleted,
     origins = d.origins || jsonb_build_object(
         $3::text, jsonb_build_object('offset', $4::bigint, 'version', d.latest_version + 1)),
-    collection = excluded.collection, title = excluded.title, uri = excluded.uri,
-    content_type = excluded.content_type, metadata = excluded.metadata, acl = excluded.acl,
+    collection = CASE WHEN $5 THEN d.collection ELSE excluded.collection END,
+    acl = CASE WHEN $5 THEN d.acl ELSE excluded.acl END,
+    title = excluded.title, uri = excluded.uri, content_type = excluded.content_type, metadata = excluded.metadata,
     n_bytes = excluded.n_bytes,
     status = excluded.status, status_version = d.latest_version + 1, status_rank = excluded.status_rank,
     stage = excluded.stage, failure_reason = NULL, failure_message = NULL, n_chunks = NULL,
