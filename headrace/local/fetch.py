@@ -207,7 +207,7 @@ def main() -> int:
     try:
         n_bytes = fetch_all(artefacts, cache)
         place_model(artefacts.model, cache, find_home().models / artefacts.model.name)
-    except FetchError as error:
+    except (FetchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     n_files = len(artefacts.jars) + len(artefacts.model.files)

@@ -27,6 +27,7 @@ UP_S = 240.0
 DOWN_S = 100.0
 POLL_S = 0.05
 SHOWN_LINES = 12
+CURE = "What to do about it: docs/runbooks/embedded-stack.md, 'A part does not come up'."
 
 Progress = Callable[[Record], None]
 
@@ -187,10 +188,7 @@ def _why(home: Home, record: Record | None) -> str:
     part = failure.part if failure and failure.part else SUPERVISOR
     what = failure.message if failure else "it ended before it could say why"
     lines = "\n".join(f"  {line}" for line in last_lines(home.log(part), SHOWN_LINES))
-    return f"{part} did not start: {what}. Last lines of {home.log(part)}:\n{lines}\nWhat to do: {RUNBOOK}"
-
-
-RUNBOOK = "docs/runbooks/embedded-stack.md"
+    return f"{part} did not start: {what}. Last lines of {home.log(part)}:\n{lines}\n{CURE}"
 
 
 def _part_status(name: str, part: PartRecord, *, alone: bool = False) -> PartStatus:
