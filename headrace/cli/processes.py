@@ -42,10 +42,10 @@ def gateway() -> None:
 
 
 def worker(
-    stages: Annotated[str, typer.Option("--stages", help=f"Comma-separated, of: {', '.join(STAGES)}.")],
+    stages: Annotated[str, typer.Option("--stages", help=f"Comma-separated, of: {', '.join(STAGES)}; or all.")] = "all",
 ) -> None:
     """Run a worker with these stages in this process. Settings come from the environment."""
-    wanted = [stage.strip() for stage in stages.split(",")]
+    wanted = list(STAGES) if stages == "all" else [stage.strip() for stage in stages.split(",")]
     unknown = [stage for stage in wanted if stage not in STAGES]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no stage; choose of {', '.join(STAGES)}")
