@@ -11,6 +11,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+    def log_message(self, *_: object) -> None:
+        pass
+
 
 if "crash" in sys.argv:
     sys.exit("dummy: the dam is dry")
