@@ -1,4 +1,8 @@
-"""Gives every chunk of a document its vector; the encoder is spared for chunks that the generation holds already."""
+"""Gives every chunk of a document its vector; the encoder is spared for chunks that the generation holds already.
+
+What is embedded is a function of what the chunk's id covers, headings and text, and never of the title: so a change of
+the title or of metadata costs no encoder call, and a vector that is held for an id is right for it.
+"""
 
 import base64
 from collections.abc import AsyncIterator, Callable, Sequence
