@@ -57,9 +57,10 @@ fmt: $(VENV)/.ready ## format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: schemas
-schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, topic table, .env.example
+schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, topics, metrics, .env.example
 	$(BIN)/python -m schemas.generate
 	$(BIN)/python -m headrace.environment
+	$(BIN)/python -m backbone.telemetry
 
 .PHONY: faults
 faults: setup ## kill workers under load and judge the history (short)
