@@ -1,0 +1,327 @@
+"""Workers beside a real broker."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from confluent_kafka import TopicPartition
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    ResourceType,
+)
+
+from backbone.kafka import client_config
+from schemas.events import QueryAsked
+from schemas.topics import DEAD_LETTERS, Topic
+from streams.errors import Fatal, Transient, Unprocessable
+from streams.runtime.consumer import SafeConsumer
+from streams.runtime.observer import Sample, Silent
+from streams.runtime.record import Flush, Inbound, Outbound
+from streams.runtime.stage import Stage
+from streams.runtime.worker import EXIT_FATAL
+from tests.streams.runtime.bench import Broker, running
+from tests.streams.runtime.bench import broker as connected
+from tests.streams.runtime.factories import stage
+from tests.streams.runtime.waiting import until
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture
+async def broker(kafka: str) -> AsyncIterator[Broker]:
+    async with connected(kafka) as broker:
+        yield broker
+
+
+class Work:
+    """A handler that notes texts, and holds back those it is told to."""
+
+    def __init__(self, *held: str) -> None:
+        self.begun: list[str] = []
+        self.done: list[str] = []
+        self.go = {text: asyncio.Event() for text in held}
+
+    async def __call__(self, record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        assert record.event is not None
+        text = record.event.text
+        self.begun.append(text)
+        if text in self.go:
+            await self.go[text].wait()
+        self.done.append(text)
+        return
+        yield
+
+
+def one(broker_topic: Any, handler: Any, **changes: Any) -> Stage:
+    values = {"topic": broker_topic, "group": f"g.{broker_topic.name}", "handler": handler, "slots": 8}
+    return stage(**(values | changes))
+
+
+@pytest.mark.parametrize("held", [0, 1, 5])
+async def test_an_unfinished_record_holds_the_commit_while_later_ones_are_done(broker: Broker, held: int) -> None:
+    topic = await broker.topic()
+    texts = [str(n) for n in range(10)]
+    work = Work(str(held))
+    subject = one(topic, work)
+    await broker.put(topic, *texts)
+    async with running(broker, subject):
+        await until(lambda: len(work.done) == 9)
+        await asyncio.sleep(1.2)  # two commits
+        assert await broker.committed(subject.group, topic) == held
+        work.go[str(held)].set()
+        await broker.until_committed(subject.group, topic, 10)
+    assert sorted(work.done) == texts
+
+
+async def test_records_of_one_key_stay_in_order_over_retries(broker: Broker) -> None:
+    topic = await broker.topic()
+    done: list[str] = []
+    failed = False
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        nonlocal failed
+        assert record.event is not None
+        if record.event.text == "1" and not failed:
+            failed = True
+            raise Transient("away")
+        done.append(record.event.text)
+        return
+        yield
+
+    await broker.put(topic, "1", "2", "3", key=b"same")
+    async with running(broker, one(topic, handler)):
+        await until(lambda: len(done) == 3)
+    assert done == ["1", "2", "3"]
+
+
+async def test_a_poison_record_is_dead_lettered_and_others_pass(broker: Broker) -> None:
+    topic = await broker.topic()
+    dead = DEAD_LETTERS.named("chunk")
+    before = (await broker.admin.end_offsets(dead.name))[0]
+    done: list[str] = []
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        assert record.event is not None
+        if record.event.text == "poison":
+            raise Unprocessable("poison", "it is poison")
+        done.append(record.event.text)
+        return
+        yield
+
+    headers = [("h", b"\xff"), ("h", None)]
+    await broker.publisher.send(topic.name, key=b"\x00", value=b"\xffgarbage", headers=headers)
+    await broker.put(topic, "poison", "good")
+    subject = one(topic, handler, name="chunk")
+    async with running(broker, subject):
+        await broker.until_committed(subject.group, topic, 3)
+    letters = await broker.read(dead, before)
+    garbage = next(letter for letter in letters if letter.key == b"\x00")
+    assert garbage.value == b"\xffgarbage"
+    assert list(garbage.headers)[:2] == headers
+    told = dict(list(garbage.headers)[2:])
+    assert told["hr_dlq_reason"] == b"undecodable"
+    assert told["hr_dlq_offset"] == b"0"
+    ids = await broker.admin.topic_ids([topic.name])
+    assert (told["hr_dlq_topic_id"] or b"").decode() == ids[topic.name]
+    assert [dict(letter.headers)["hr_dlq_reason"] for letter in letters if letter.key == b"poison"] == [b"poison"]
+    assert done == ["good"]
+
+
+async def test_fatal_ends_the_worker_without_acknowledging(broker: Broker) -> None:
+    topic = await broker.topic()
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        raise Fatal("no table")
+        yield
+
+    await broker.put(topic, "a")
+    subject = one(topic, handler)
+    async with running(broker, subject) as worker:
+        assert await asyncio.wait_for(worker, 15) == EXIT_FATAL
+    assert await broker.committed(subject.group, topic) == 0
+
+
+async def test_a_rebalance_hands_over_only_what_is_unfinished(broker: Broker) -> None:
+    topic = await broker.topic(partitions=2)
+    first, second = Work("slow"), Work()
+    for partition in (0, 1):
+        await broker.put(topic, *(f"{partition}-{n}" for n in range(5)), partition=partition)
+    subject = one(topic, first)
+    async with running(broker, subject):
+        await until(lambda: len(first.done) == 10)
+        await broker.put(topic, "slow")
+        await until(lambda: "slow" in first.begun)
+        async with running(broker, one(topic, second)):
+            # the running handler got two seconds to end, and was cancelled
+            await until(lambda: (first.begun + second.begun).count("slow") == 2)
+            first.go["slow"].set()
+            await broker.until_committed(subject.group, topic, 11)
+            for partition in (0, 1):
+                await broker.put(topic, f"after-{partition}", partition=partition)
+            await until(lambda: {"after-0", "after-1"} <= set(first.done + second.done))
+            assert any(text.startswith("after") for text in first.done)
+            assert any(text.startswith("after") for text in second.done)
+    assert len(first.done + second.done) == len(set(first.done + second.done)) == 13
+
+
+async def test_stopping_drains_and_commits(broker: Broker) -> None:
+    topic = await broker.topic()
+    work = Work("slow")
+    subject = one(topic, work)
+    await broker.put(topic, "slow", "fast")
+    async with running(broker, subject):
+        await until(lambda: "slow" in work.begun)
+        asyncio.get_running_loop().call_later(0.5, work.go["slow"].set)
+    assert sorted(work.done) == ["fast", "slow"]
+    assert await broker.committed(subject.group, topic) == 2
+
+
+async def test_records_deleted_by_retention_before_they_were_read_are_passed_over(broker: Broker) -> None:
+    topic = await broker.topic()
+    work = Work()
+    subject = one(topic, work)
+    await broker.put(topic, "a", "b")
+    async with running(broker, subject):
+        await broker.until_committed(subject.group, topic, 2)
+    await broker.put(topic, *(f"lost-{n}" for n in range(50)))
+    client = AdminClient(client_config(broker.settings))
+    await asyncio.wrap_future(next(iter(client.delete_records([TopicPartition(topic.name, 0, 40)]).values())))
+    async with running(broker, subject):
+        await broker.until_committed(subject.group, topic, 52)
+    assert work.done[2:] == [f"lost-{n}" for n in range(38, 50)]
+
+
+async def test_a_pause_holds_over_a_rebalance(broker: Broker) -> None:
+    topic = await broker.topic(partitions=2)
+    first, second = Work(), Work()
+    made: list[SafeConsumer] = []
+
+    class Noted(SafeConsumer):
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            made.append(self)
+
+    subject = one(topic, first)
+    async with running(broker, subject, consumer=Noted):
+        both = set(made[0].assignment())
+        assert len(both) == 2
+        await made[0].pause_native(*both)
+        async with running(broker, one(topic, second)):
+            await until(lambda: len(made[0].assignment()) == 1, every_s=0.05)
+            await until(lambda: made[0].flow_active, every_s=0.05)
+            for partition in (0, 1):
+                await broker.put(topic, f"p{partition}", partition=partition)
+            await until(lambda: len(second.done) == 1)
+            await asyncio.sleep(1)
+            assert first.done == []
+            await made[0].resume_native(*both)
+            await until(lambda: len(first.done) == 1)
+
+
+async def test_stages_in_one_process_do_not_wait_for_each_other(broker: Broker) -> None:
+    topics = [await broker.topic() for _ in range(3)]
+    works = [Work("held"), Work(), Work()]
+    stages = [one(topic, work) for topic, work in zip(topics, works, strict=True)]
+    async with running(broker, *stages):
+        for topic in topics:
+            await broker.put(topic, "held", "other", key=b"same")
+        await until(lambda: len(works[1].done) == len(works[2].done) == 2)
+        assert works[0].done == []
+        works[0].go["held"].set()
+        await until(lambda: len(works[0].done) == 2)
+
+
+async def test_a_stage_held_back_by_its_slots_runs_at_their_rate(broker: Broker) -> None:
+    topic = await broker.topic(partitions=4)
+    n_done = 0
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        nonlocal n_done
+        await asyncio.sleep(0.01)
+        n_done += 1
+        return
+        yield
+
+    for partition in range(4):
+        await broker.put(topic, *(f"{partition}-{n}" for n in range(300)), partition=partition)
+    async with running(broker, one(topic, handler)):
+        began = time.monotonic()
+        await until(lambda: n_done == 1_200, limit_s=30, every_s=0.01)
+        rate = 1_200 / (time.monotonic() - began)
+    # 8 slots of 10 ms: 800/s at best. Faust alone reached 278/s here
+    assert rate > 0.5 * 800
+
+
+async def test_a_topic_that_kafka_compacts_while_it_is_read_is_committed_to_its_end(broker: Broker) -> None:
+    topic = await broker.topic(
+        cleanup_policy="compact",
+        segment_ms="500",
+        min_cleanable_dirty_ratio="0.01",
+        max_compaction_lag_ms="500",
+        min_compaction_lag_ms="0",
+    )
+    latest: dict[bytes, str] = {}
+    gaps = 0
+
+    class Ears(Silent):
+        def sampled(self, stage: str, sample: Sample) -> None:
+            nonlocal gaps
+            gaps = max(gaps, sample.gaps)
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        await asyncio.sleep(0.02)
+        assert record.event is not None and record.key is not None
+        latest[record.key] = record.event.text
+        return
+        yield
+
+    wanted: dict[bytes, str] = {}
+
+    async def produce(n_rounds: int, first: int) -> None:
+        for turn in range(first, first + n_rounds):
+            for key in (b"a", b"b", b"c"):
+                wanted[key] = f"{key.decode()}-{turn}"
+                await broker.put(topic, wanted[key], key=key)
+
+    async with quick_cleaner(broker):
+        await produce(300, 0)
+        await until_compacted(broker, topic, 900)
+        subject = one(topic, handler)
+        async with running(broker, subject, observer=Ears()):
+            for turn in range(6):
+                await produce(10, 1_000 + 10 * turn)
+                await asyncio.sleep(0.6)
+            end = sum((await broker.admin.end_offsets(topic.name)).values())
+            await broker.until_committed(subject.group, topic, end)
+            await until(lambda: gaps > 0, every_s=0.1)
+    latest.pop(b"roll", None)
+    assert latest == wanted
+
+
+@asynccontextmanager
+async def quick_cleaner(broker: Broker) -> AsyncIterator[None]:
+    """Let the broker look for logs to compact four times a second, in place of every 15 s."""
+    client = AdminClient(client_config(broker.settings))
+
+    async def alter(operation: AlterConfigOpType) -> None:
+        entry = ConfigEntry("log.cleaner.backoff.ms", "250", incremental_operation=operation)
+        resource = ConfigResource(ResourceType.BROKER, "1", incremental_configs=[entry])
+        await asyncio.wrap_future(next(iter(client.incremental_alter_configs([resource]).values())))
+
+    await alter(AlterConfigOpType.SET)
+    yield
+    await alter(AlterConfigOpType.DELETE)
+
+
+async def until_compacted(broker: Broker, topic: Topic, n_produced: int) -> None:
+    """Wait until most records are gone, producing to roll the segment."""
+    async with asyncio.timeout(40):
+        while len(await broker.read(topic)) > n_produced / 2:
+            await broker.put(topic, "roll", key=b"roll")
+            await asyncio.sleep(0.5)
