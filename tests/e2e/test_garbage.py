@@ -9,8 +9,8 @@ from confluent_kafka import Producer
 
 from schemas.topics import CHUNKS, DOCUMENTS, EMBEDDINGS, INGEST, LIFECYCLE, QUERIES, RETRIEVALS
 from tests.e2e.api import Api
-from tests.e2e.stack import Stack
 from tests.e2e.test_outside_producers import dead_letters
+from tests.stack import Stack
 
 
 def is_problem(response: httpx.Response) -> dict[str, Any]:

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from schemas.codec import headers_of
 from schemas.topics import DEAD_LETTERS, INGEST
 from tests.e2e.api import Api
-from tests.e2e.stack import Stack
+from tests.stack import Stack
+
+Letter = tuple[bytes | None, bytes | None, dict[str, bytes]]
+"""Key, value and headers."""
 
 
 @pytest.fixture
@@ -26,17 +30,17 @@ def produce(stack: Stack) -> Callable[..., None]:
     return send
 
 
-def dead_letters(stack: Stack, stage: str) -> list[tuple[bytes | None, bytes | None, dict[str, bytes]]]:
+def dead_letters(stack: Stack, stage: str) -> list[Letter]:
     """Everything in the dead-letter topic of a stage."""
     consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": "test", "enable.auto.commit": False})
     partition = TopicPartition(DEAD_LETTERS.named(stage).name, 0, 0)
     consumer.assign([partition])
     _, end = consumer.get_watermark_offsets(partition, timeout=20)
-    found = []
+    found: list[Letter] = []
     while len(found) < end:
         message = consumer.poll(10)
         assert message is not None and message.error() is None
-        found.append((message.key(), message.value(), dict(message.headers() or [])))
+        found.append((message.key(), message.value(), headers_of(message.headers())))
     consumer.close()
     return found
 

