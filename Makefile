@@ -57,10 +57,11 @@ fmt: $(VENV)/.ready ## format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: schemas
-schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, topics, metrics, .env.example
+schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, topics, metrics, API, .env.example
 	$(BIN)/python -m schemas.generate
 	$(BIN)/python -m headrace.environment
 	$(BIN)/python -m backbone.telemetry
+	$(BIN)/python -m gateway.openapi
 
 .PHONY: faults
 faults: setup ## kill workers under load and judge the history (short)
