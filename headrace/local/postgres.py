@@ -100,7 +100,9 @@ def _as_user(folder: Path) -> list[str]:
     for path in (folder, *folder.rglob("*")):
         if path.exists():
             os.chown(path, NOBODY, NOBODY)
-    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+    # The capability lets nobody through to a data folder whose parents are root's and closed.
+    capabilities = [f"--{kind}-caps=+dac_override" for kind in ("inh", "ambient")]
+    return ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *capabilities, "--"]
 
 
 @cache
