@@ -12,7 +12,7 @@ from schemas import codec
 from streams.adapters.tantivy_view import FeedBatch
 from streams.errors import Fatal, Transient
 
-_BATCH_MAX = 500
+_BATCH_MAX = 100
 _POLL_S = 0.1
 Item = Received | AtEnd | Overtaken
 

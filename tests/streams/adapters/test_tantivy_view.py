@@ -8,6 +8,7 @@ import pytest
 
 from schemas import codec
 from schemas.events import Filters
+from streams.adapters.tantivy_index import Owned, TantivyIndex
 from streams.adapters.tantivy_view import TantivyView
 from streams.errors import Fatal, Transient
 from tests.contract.lexical import NOW_MS, NoBlobs, SetClock, TantivyLexical, chunked, found, key_of
@@ -61,11 +62,11 @@ async def test_lost_or_damaged_files_are_built_again(tmp_path: Path, damage: str
     if damage == "folder":
         shutil.rmtree(folder)
     elif damage == "index":
-        shutil.rmtree(folder / "index")
+        shutil.rmtree(folder / "0" / "index")
     elif damage == "meta":
-        (folder / "index" / "meta.json").write_text("{")
+        (folder / "0" / "index" / "meta.json").write_text("{")
     else:
-        for file in (folder / "index").glob("*.store"):
+        for file in (folder / "0" / "index").glob("*.store"):
             file.unlink()
 
     view = TantivyLexical(folder, feed, SetClock())
@@ -156,14 +157,33 @@ async def test_nothing_is_answered_after_it_has_stopped(tmp_path: Path) -> None:
         await found(view, "dam")
 
 
-async def test_a_folder_that_another_view_owns_is_refused(tmp_path: Path) -> None:
-    first = TantivyLexical(tmp_path / "view", MemoryFeed(), SetClock())
-    await first.ranker.catch_up()
-    second = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=SetClock())
+async def test_two_views_in_one_folder_do_not_meet(tmp_path: Path) -> None:
+    feeds = [MemoryFeed(), MemoryFeed()]
+    views = [TantivyLexical(tmp_path / "view", feed, SetClock()) for feed in feeds]
+    for number, view in enumerate(views):
+        await view.write(key_of(), 1, chunked(key_of(), 1, {f"c{number}": "dam"}))
+        await view.settle()
 
-    with pytest.raises(Fatal, match="owned by another process"):
-        await second.run()
+    assert [await found(view, "dam") for view in views] == [["c0"], ["c1"]]
+    for view in views:
+        await view.stop()
+
+
+def test_a_folder_that_is_owned_is_refused(tmp_path: Path) -> None:
+    owner = TantivyIndex(tmp_path)
+
+    with pytest.raises(Owned, match="owned by another process"):
+        TantivyIndex(tmp_path)
+
+    owner.close()
+    TantivyIndex(tmp_path).close()
+
+
+async def test_a_view_that_cannot_begin_says_so_to_those_who_wait(tmp_path: Path) -> None:
+    (tmp_path / "view").write_text("a file, where the folder should be")
+    view = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=SetClock())
+
+    with pytest.raises(Fatal, match="cannot be written"):
+        await view.run()
     with pytest.raises(Transient, match="stopped"):
-        await second.catch_up()
-    assert await found(first, "dam") == []
-    await first.stop()
+        await view.catch_up()
