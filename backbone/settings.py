@@ -54,6 +54,9 @@ class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings):
         description='JSON: {"<key>": {"tenant": "<name>", "groups": ["<acl group>", ...]}, ...}',
     )
     body_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body, bytes")
+    gateway_reply_partition: int = Field(
+        -1, ge=-1, description="partition of the answers topic that this gateway reads; -1: one at random"
+    )
     query_timeout_ms: int = Field(30_000, ge=100, le=600_000, description="from accepting a question to its end, ms")
     generation_alias: str = Field("live", description="alias whose index generation answers questions")
 

@@ -1,0 +1,33 @@
+"""Runs the gateway: `python -m gateway`. Settings come from the environment; .env.example lists them."""
+
+import sys
+
+import uvicorn
+
+from backbone.settings import GatewaySettings
+from backbone.telemetry import setup_logging
+from gateway.app import create_app
+from gateway.auth import ApiKeys, BadKeysFile
+
+
+def main() -> None:
+    """Serve until stopped."""
+    settings = GatewaySettings()
+    setup_logging("gateway")
+    try:
+        ApiKeys(settings.api_keys_file)
+    except BadKeysFile as error:
+        sys.exit(f"the gateway cannot start: API keys: {error}")
+    uvicorn.run(
+        create_app(settings),
+        host=settings.gateway_host,
+        port=settings.gateway_port,
+        loop="uvloop",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=10,
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,204 @@
+"""Routes of documents."""
+
+import base64
+import binascii
+import json
+from typing import Annotated, Final
+from urllib.parse import unquote_to_bytes
+
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
+
+from gateway.auth import Authenticated
+from gateway.models import (
+    DocumentDescription,
+    DocumentPage,
+    IngestRequest,
+    IngestResponse,
+    LookupRequest,
+    LookupResponse,
+    Receipt,
+    SubmittedDocument,
+)
+from gateway.ports import DocumentRow, Services
+from gateway.problems import Problem, invalid
+from gateway.submit import Submission, submit
+from gateway.trace import Traceparent
+from schemas.codec import BlobMissing
+from schemas.events import DocumentSubmitted
+from schemas.ids import DocumentId, DocumentKey, InvalidId, Tenant, new_document_id, parse_document_id
+
+router = APIRouter(prefix="/v1", tags=["documents"])
+_SUBMISSION: Final = r"^\d{1,9}:\d{1,18}$"
+STATUSES: Final = ("accepted", "chunked", "embedded", "indexed", "deleted", "failed")
+
+
+def services_of(request: Request) -> Services:
+    """Return what the application was started with."""
+    services: Services = request.app.state.services
+    return services
+
+
+ServicesOf = Annotated[Services, Depends(services_of)]
+
+
+def document_in_path(
+    document: Annotated[str, Path(description="document id, percent-encoded ('/' as %2F)", examples=["a%2Fb.md"])],
+) -> DocumentId:
+    """Return the document id of the path.
+
+    Raises:
+        Problem: 422, no valid id.
+    """
+    try:
+        return parse_document_id(unquote_to_bytes(document).decode())
+    except (InvalidId, UnicodeDecodeError) as error:
+        raise invalid("path parameter document", str(error), document) from error
+
+
+InPath = Annotated[DocumentId, Depends(document_in_path)]
+
+
+@router.post("/ingest", status_code=202)
+async def ingest(
+    body: IngestRequest, caller: Authenticated, services: ServicesOf, trace: Traceparent
+) -> IngestResponse:
+    """Add or replace documents. Answers once Kafka has all of them; `url` shows what becomes of each."""
+    submissions = [_submission(caller.tenant, document) for document in body.documents]
+    return IngestResponse(documents=await submit(services, submissions, trace))
+
+
+def _submission(tenant: Tenant, document: SubmittedDocument) -> Submission:
+    key = DocumentKey(tenant, DocumentId(document.id) if document.id is not None else new_document_id())
+    event = DocumentSubmitted(
+        text=document.text,
+        uri=document.uri,
+        title=document.title,
+        content_type=document.content_type,
+        collection=document.collection,
+        metadata=document.metadata,
+        acl=document.acl,
+    )
+    return Submission(key, event)
+
+
+@router.get("/documents")
+async def list_documents(
+    caller: Authenticated,
+    services: ServicesOf,
+    collection: Annotated[str | None, Query(max_length=256)] = None,
+    status: Annotated[str | None, Query(description=", ".join(STATUSES))] = None,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    cursor: Annotated[str | None, Query(max_length=2000, description="`next_cursor` of the page before")] = None,
+) -> DocumentPage:
+    """List documents that the caller may read, in order of id; deleted ones only with `status=deleted`."""
+    if status is not None and status not in STATUSES:
+        raise invalid("query parameter status", f"expected one of {', '.join(STATUSES)}", status)
+    if collection is not None and "\x00" in collection:
+        raise invalid("query parameter collection", "holds a NUL character; no collection does", collection)
+    after = _read_cursor(cursor)
+    rows = await services.documents.page(caller, collection=collection, status=status, after=after, limit=limit + 1)
+    more = len(rows) > limit
+    shown = [_describe(row, None) for row in rows[:limit]]
+    return DocumentPage(documents=shown, next_cursor=_cursor(shown[-1].id) if more else None)
+
+
+@router.post("/documents/lookup")
+async def look_up(body: LookupRequest, caller: Authenticated, services: ServicesOf) -> LookupResponse:
+    """Tell where each document stands: `submitted` until its submission was looked at, `unknown` where there is none.
+
+    Of a document that the caller may not read, a look-up by submission tells the status alone.
+    """
+    rows = await services.documents.find(caller, [wanted.id for wanted in body.documents])
+    return LookupResponse(
+        documents=[_looked_up(wanted.id, rows.get(wanted.id), wanted.submission) for wanted in body.documents]
+    )
+
+
+@router.get("/documents/{document}", response_model=DocumentDescription)
+async def describe(
+    document: InPath,
+    caller: Authenticated,
+    services: ServicesOf,
+    submission: Annotated[str | None, Query(pattern=_SUBMISSION, description="as in the receipt")] = None,
+) -> DocumentDescription:
+    """Describe a document. With `submission`, `status` is `submitted` until that submission was looked at."""
+    row = (await services.documents.find(caller, [document])).get(document)
+    shown = _looked_up(document, row, submission)
+    if shown.status == "submitted":
+        return shown
+    if row is None or not row.readable or row.deleted:
+        raise _no_document(document)
+    return shown
+
+
+@router.delete("/documents/{document}", status_code=202)
+async def delete(document: InPath, caller: Authenticated, services: ServicesOf, trace: Traceparent) -> Receipt:
+    """Delete a document. Answers once Kafka has the request; deleting what is not there is harmless."""
+    [receipt] = await submit(services, [Submission(DocumentKey(caller.tenant, document), None)], trace)
+    return receipt
+
+
+@router.get(
+    "/documents/{document}/content",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"example": "# Gates\n\nThe sluice gate opens at 4.2 metres."}}}},
+)
+async def content(
+    document: InPath,
+    caller: Authenticated,
+    services: ServicesOf,
+    start: Annotated[int, Query(ge=0, description="first code point")] = 0,
+    end: Annotated[int | None, Query(ge=0, description="code point after the last")] = None,
+) -> Response:
+    """Return the text that is live: what citations quote, and what `start` and `end` of passages count in."""
+    name = await services.documents.content(caller, document)
+    if name is None:
+        raise _no_document(document, " with a live text")
+    try:
+        text = (await services.blobs.get(name)).decode()
+    except BlobMissing as error:
+        detail = f"the text of document {document!r} is lost: {error}; submit the document again"
+        raise Problem(500, "content_lost", detail) from error
+    return Response(text[start:end].encode(), media_type="text/plain; charset=utf-8")
+
+
+def _looked_up(document: str, row: DocumentRow | None, submission: str | None) -> DocumentDescription:
+    if submission is not None and not _is_applied(row, submission):
+        if row is None or not row.readable:
+            return DocumentDescription(id=document, status="submitted")
+        return _describe(row, "submitted")
+    if row is None or not (row.readable or submission is not None):
+        return DocumentDescription(id=document, status="unknown")
+    if not row.readable:
+        return DocumentDescription.model_validate(
+            {"id": document, "status": row.status, "failure": row.attributes["failure"]}
+        )
+    return _describe(row, None)
+
+
+def _is_applied(row: DocumentRow | None, submission: str) -> bool:
+    partition, offset = map(int, submission.split(":"))
+    return row is not None and row.applied.get(partition, -1) >= offset
+
+
+def _describe(row: DocumentRow, status: str | None) -> DocumentDescription:
+    return DocumentDescription.model_validate({"id": row.id, "status": status or row.status, **row.attributes})
+
+
+def _no_document(document: str, what: str = "") -> Problem:
+    return Problem(404, "no_document", f"there is no document {document!r}{what}")
+
+
+def _cursor(document: str) -> str:
+    return base64.urlsafe_b64encode(json.dumps([document]).encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> str:
+    if cursor is None:
+        return ""
+    try:
+        [document] = json.loads(base64.urlsafe_b64decode(cursor.encode()))
+        return parse_document_id(document)
+    except (ValueError, TypeError, AttributeError, binascii.Error) as error:
+        detail = f"cursor {cursor[:80]!r} is none; send 'next_cursor' of the page before as it came"
+        raise Problem(400, "bad_cursor", detail) from error

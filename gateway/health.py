@@ -1,0 +1,59 @@
+"""Routes for whoever runs the gateway; they need no key."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from fastapi import APIRouter
+from fastapi.responses import JSONResponse, Response
+from pydantic import BaseModel, Field
+
+from backbone.telemetry import metrics_response
+from gateway.documents import ServicesOf
+
+router = APIRouter(tags=["operation"])
+_CHECK_TIMEOUT_S: Final = 3.0
+
+
+class Part(BaseModel):
+    """One dependency; `why` says why it does not work."""
+
+    ok: bool
+    why: str | None = None
+
+
+class Readiness(BaseModel):
+    """Whether the gateway can serve, and which dependency it lacks."""
+
+    ready: bool
+    parts: dict[str, Part] = Field(examples=[{"kafka": {"ok": True}, "postgres": {"ok": False, "why": "refused"}}])
+
+
+@router.get("/health")
+async def health() -> dict[str, str]:
+    """Say that the process is alive."""
+    return {"status": "alive"}
+
+
+@router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
+async def ready(services: ServicesOf) -> JSONResponse:
+    """Check every dependency; 503 where one does not work."""
+    found = await asyncio.gather(*(_check(check) for check in services.checks.values()))
+    readiness = Readiness(ready=all(part.ok for part in found), parts=dict(zip(services.checks, found, strict=True)))
+    return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)
+
+
+async def _check(check: Callable[[], Awaitable[object]]) -> Part:
+    try:
+        await asyncio.wait_for(check(), _CHECK_TIMEOUT_S)
+    except TimeoutError:
+        return Part(ok=False, why=f"no answer within {_CHECK_TIMEOUT_S} seconds")
+    except Exception as error:
+        return Part(ok=False, why=f"{type(error).__name__}: {error}")
+    return Part(ok=True)
+
+
+@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def metrics() -> Response:
+    """Return metrics as Prometheus reads them; docs/metrics.md lists them."""
+    return metrics_response()

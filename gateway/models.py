@@ -1,0 +1,410 @@
+"""Requests and responses as JSON, with an example each."""
+
+import json
+import math
+from datetime import datetime
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+from schemas.events import Answer, Citation, Evidence
+from schemas.ids import parse_document_id
+
+DOCUMENTS_MAX: Final = 1_000
+LOOKUP_MAX: Final = 500
+METADATA_MAX_BYTES: Final = 64 * 1024
+QUERY_MAX_CHARS: Final = 8_000
+TOP_K_MAX: Final = 50
+_INT64: Final = 2**63
+
+
+def _storable(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds a lone surrogate; send valid Unicode") from error
+    if "\x00" in text:
+        raise ValueError("holds a NUL character, which cannot be stored; remove it")
+    return text
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("holds a lone surrogate; send valid Unicode") from error
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is blank; expected some text")
+    return text
+
+
+def _document_id(text: str) -> str:
+    return parse_document_id(text)
+
+
+def _https(uri: str) -> str:
+    if not uri.startswith("https://"):
+        raise ValueError("expected an https:// address; other schemes are not fetched, so send the text instead")
+    return uri
+
+
+def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
+    _walk(value)
+    n_bytes = len(json.dumps(value, ensure_ascii=False).encode())
+    if n_bytes > METADATA_MAX_BYTES:
+        raise ValueError(f"has {n_bytes} bytes as JSON; expected at most {METADATA_MAX_BYTES}")
+    return value
+
+
+def _walk(value: Any) -> None:
+    match value:
+        case dict():
+            for name, inner in value.items():
+                _storable(name)
+                _walk(inner)
+        case list():
+            for inner in value:
+                _walk(inner)
+        case str():
+            _storable(value)
+        case bool() | None:
+            pass
+        case int():
+            if not -_INT64 <= value < _INT64:
+                raise ValueError(f"holds {value}, which is no 64-bit integer; send it as a string")
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"holds {value}, which is no JSON number")
+
+
+def _storable_scalar(value: str | int | float | bool) -> str | int | float | bool:
+    _walk(value)
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_storable)]
+DocumentId = Annotated[str, AfterValidator(_document_id)]
+Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, AfterValidator(_storable_scalar)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+# --- documents ------------------------------------------------------------------------------------
+
+
+class SubmittedDocument(_Request):
+    """A document to add or replace; exactly one of `text` and `uri`."""
+
+    id: DocumentId | None = Field(None, description="1 to 512 bytes, unique in the tenant; made when left off")
+    text: Annotated[str, AfterValidator(_unicode), AfterValidator(_not_blank)] | None = None
+    uri: Annotated[str, Field(max_length=2048), AfterValidator(_storable), AfterValidator(_https)] | None = None
+    title: Annotated[str, Field(max_length=2000), AfterValidator(_storable)] | None = None
+    content_type: Annotated[str, Field(max_length=255), AfterValidator(_storable)] | None = Field(
+        None, description="text/markdown, text/html or text/plain; guessed from the id when left off"
+    )
+    metadata: Annotated[dict[Name, Any], AfterValidator(_storable_json)] = Field(default_factory=dict)
+    collection: Name = "default"
+    acl: Annotated[list[Name], Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="groups that may read it; left off: every reader of the tenant"
+    )
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.text is None) == (self.uri is None):
+            given = "both" if self.text is not None else "none"
+            raise ValueError(f"expected exactly one of 'text' and 'uri'; {given} was given")
+        return self
+
+
+class IngestRequest(_Request):
+    """Documents to add or replace."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "documents": [
+                        {
+                            "id": "manual/gates.md",
+                            "text": "# Gates\n\nThe sluice gate opens at 4.2 metres.",
+                            "title": "Gates",
+                            "metadata": {"year": 2026},
+                            "collection": "manuals",
+                        }
+                    ]
+                }
+            ]
+        }
+    )
+    documents: list[SubmittedDocument] = Field(min_length=1, max_length=DOCUMENTS_MAX)
+
+    @model_validator(mode="after")
+    def _ids_once(self) -> Self:
+        seen: set[str] = set()
+        for document in self.documents:
+            if document.id is not None and document.id in seen:
+                raise ValueError(f"document id {document.id[:80]!r} comes twice; send each id once in a request")
+            seen.add(document.id or "")
+        return self
+
+
+class Receipt(BaseModel):
+    """Kafka has the submission. `submission` names it, for look-ups; `url` shows what becomes of it."""
+
+    id: str = Field(examples=["manual/gates.md"])
+    url: str = Field(examples=["/v1/documents/manual%2Fgates.md"])
+    submission: str = Field(examples=["3:1027"])
+
+
+class IngestResponse(BaseModel):
+    """One receipt a document, in the order of the request."""
+
+    documents: list[Receipt]
+
+
+class Failure(BaseModel):
+    """Why the latest version failed."""
+
+    stage: str | None = Field(examples=["chunk"])
+    reason: str | None = Field(examples=["too_many_chunks"])
+    message: str | None = Field(examples=["the document has 20,001 chunks; expected at most 20,000"])
+
+
+class DocumentDescription(BaseModel):
+    """A document. `status` is that of `latest_version`; `live_version` is what searches see (null: nothing yet)."""
+
+    id: str = Field(examples=["manual/gates.md"])
+    status: str = Field(
+        description="submitted, accepted, chunked, embedded, indexed, deleted or failed; unknown in look-ups",
+        examples=["indexed"],
+    )
+    collection: str | None = Field(None, examples=["manuals"])
+    title: str | None = Field(None, examples=["Gates"])
+    uri: str | None = None
+    latest_version: int | None = Field(None, examples=[2])
+    live_version: int | None = Field(None, examples=[2])
+    n_chunks: int | None = Field(None, examples=[1])
+    failure: Failure | None = None
+    warnings: list[str] = Field(default_factory=list)
+    metadata: dict[str, Any] = Field(default_factory=dict, examples=[{"year": 2026}])
+    acl: list[str] | None = None
+    content_type: str | None = Field(None, examples=["text/markdown"])
+    n_bytes: int | None = Field(None, examples=[43])
+    accepted_at: datetime | None = None
+    updated_at: datetime | None = None
+
+
+class DocumentPage(BaseModel):
+    """Documents in order of id (by bytes); `next_cursor` is null on the last page."""
+
+    documents: list[DocumentDescription]
+    next_cursor: str | None = None
+
+
+class LookedUp(_Request):
+    """A document to look up, and the submission that is waited for."""
+
+    id: DocumentId
+    submission: str | None = Field(None, pattern=r"^\d{1,9}:\d{1,18}$", description="as in the receipt")
+
+
+class LookupRequest(_Request):
+    """Documents to look up."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"documents": [{"id": "manual/gates.md", "submission": "3:1027"}]}]}
+    )
+    documents: list[LookedUp] = Field(min_length=1, max_length=LOOKUP_MAX)
+
+
+class LookupResponse(BaseModel):
+    """One description a document, in the order of the request."""
+
+    documents: list[DocumentDescription]
+
+
+# --- questions ------------------------------------------------------------------------------------
+
+
+class _Question(_Request):
+    query: Annotated[
+        str, Field(min_length=1, max_length=QUERY_MAX_CHARS), AfterValidator(_storable), AfterValidator(_not_blank)
+    ]
+    top_k: int = Field(8, ge=1, le=TOP_K_MAX, strict=True, description="passages to use")
+    filters: Annotated[dict[Name, Scalar | Annotated[list[Scalar], Field(max_length=100)]], Field(max_length=32)] = (
+        Field(
+            default_factory=dict,
+            description="metadata field -> the value, or the values any one of which, it must have",
+        )
+    )
+    collection: Name | None = None
+
+    def metadata(self) -> dict[str, list[str | int | float | bool]]:
+        """Return the filters with a list for every field."""
+        return {name: value if isinstance(value, list) else [value] for name, value in self.filters.items()}
+
+
+class QueryRequest(_Question):
+    """A question."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [{"query": "At which level does the sluice gate open?", "filters": {"year": [2025, 2026]}}]
+        }
+    )
+    user_id: Name | None = Field(None, description="who asks; kept with the question")
+    stream: bool = Field(False, description="answer as server-sent events, as `Accept: text/event-stream` does")
+
+
+class SearchRequest(_Question):
+    """A bare search. With several rankers their results are fused; `hybrid` is dense and lexical fused."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"query": "sluice gate", "top_k": 5, "rankers": ["hybrid"]}]}
+    )
+    rankers: Annotated[list[Literal["dense", "lexical", "hybrid"]], Field(min_length=1, max_length=3)] = ["hybrid"]
+
+
+class Passage(BaseModel):
+    """A place in a document; `start` and `end` count code points of its text (`/content`)."""
+
+    document_id: str = Field(examples=["manual/gates.md"])
+    chunk_id: str = Field(examples=["5f0c6a1e9d1b4c7f8a2e3d4c5b6a7988"])
+    title: str | None = None
+    uri: str | None = None
+    headings: list[str] = Field(default_factory=list, examples=[["Gates"]])
+    start: int = Field(examples=[9])
+    end: int = Field(examples=[44])
+    text: str = Field(examples=["The sluice gate opens at 4.2 metres."])
+    score: float = Field(examples=[0.82])
+    scores: dict[str, float] = Field(default_factory=dict, examples=[{"dense": 0.71, "lexical": 9.3}])
+
+    @classmethod
+    def of(cls, evidence: Evidence) -> "Passage":
+        """Show evidence."""
+        return cls(
+            document_id=evidence.document,
+            chunk_id=evidence.chunk,
+            title=evidence.title,
+            uri=evidence.uri,
+            headings=evidence.headings,
+            start=evidence.start,
+            end=evidence.end,
+            text=evidence.text,
+            score=evidence.score,
+            scores=evidence.scores,
+        )
+
+
+class SearchResponse(BaseModel):
+    """Hits, best first. `latency_ms` counts from the acceptance of the request."""
+
+    hits: list[Passage]
+    latency_ms: float = Field(examples=[11.4])
+
+
+class CitationShown(BaseModel):
+    """What the mark `[marker]` in the answer stands for; `quote` is the document's text from `start` to `end`."""
+
+    marker: int = Field(examples=[1])
+    document_id: str = Field(examples=["manual/gates.md"])
+    chunk_id: str = Field(examples=["5f0c6a1e9d1b4c7f8a2e3d4c5b6a7988"])
+    quote: str = Field(examples=["The sluice gate opens at 4.2 metres."])
+    start: int = Field(examples=[9])
+    end: int = Field(examples=[44])
+    title: str | None = Field(None, examples=["Gates"])
+    uri: str | None = None
+
+    @classmethod
+    def of(cls, citation: Citation) -> "CitationShown":
+        """Show a citation."""
+        return cls(
+            marker=citation.marker,
+            document_id=citation.document,
+            chunk_id=citation.chunk,
+            quote=citation.quote,
+            start=citation.start,
+            end=citation.end,
+            title=citation.title,
+            uri=citation.uri,
+        )
+
+
+class UsageShown(BaseModel):
+    """Tokens of the model that wrote the answer; 0 where no model ran."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    model: str = Field(examples=["extractive"])
+
+
+class AnswerShown(BaseModel):
+    """An answer. `abstained`: the documents do not say."""
+
+    id: str = Field(examples=["0199f0a4-7c1e-7cc0-8a55-0d8f9c3c7b11"])
+    answer: str = Field(examples=["The sluice gate opens at 4.2 metres. [1]"])
+    citations: list[CitationShown]
+    usage: UsageShown
+    abstained: bool = False
+
+    @classmethod
+    def of(cls, query: str, answer: Answer) -> "AnswerShown":
+        """Show an answer to a question."""
+        usage = answer.usage
+        return cls(
+            id=query,
+            answer=answer.text,
+            citations=[CitationShown.of(citation) for citation in answer.citations],
+            usage=UsageShown(
+                prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, model=usage.model
+            ),
+            abstained=answer.abstained,
+        )
+
+
+class QueryResponse(AnswerShown):
+    """An answer, and how long it took from the acceptance of the question, ms."""
+
+    latency_ms: float = Field(examples=[24.7])
+
+
+class QueryError(BaseModel):
+    """Why there is no answer."""
+
+    reason: str = Field(examples=["deadline_exceeded"])
+    message: str
+
+
+class StoredQuery(BaseModel):
+    """A question as it is kept. `state` is pending, claimed, finished or rejected."""
+
+    id: str = Field(examples=["0199f0a4-7c1e-7cc0-8a55-0d8f9c3c7b11"])
+    query: str = Field(examples=["At which level does the sluice gate open?"])
+    user_id: str | None = None
+    state: str = Field(examples=["finished"])
+    generation: str = Field(examples=["g1"])
+    attempt: int = Field(examples=[1])
+    answer: str | None = Field(None, examples=["The sluice gate opens at 4.2 metres. [1]"])
+    citations: list[CitationShown] = Field(default_factory=list)
+    usage: UsageShown | None = None
+    abstained: bool | None = None
+    error: QueryError | None = None
+    created_at: datetime
+    finished_at: datetime | None = None
+    latency_ms: float | None = Field(None, examples=[24.7])

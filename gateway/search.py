@@ -1,0 +1,38 @@
+"""The route of bare searches, which travel the same topics as questions."""
+
+import asyncio
+
+from fastapi import APIRouter
+
+from gateway.asking import search as send_search
+from gateway.auth import Authenticated
+from gateway.documents import ServicesOf
+from gateway.models import Passage, SearchRequest, SearchResponse
+from gateway.problems import Problem
+from gateway.questions import problem_of
+from gateway.replies import TooSlow
+from gateway.trace import Traceparent
+
+router = APIRouter(prefix="/v1", tags=["questions"])
+
+
+@router.post("/search")
+async def search(
+    body: SearchRequest, caller: Authenticated, services: ServicesOf, trace: Traceparent
+) -> SearchResponse:
+    """Find passages. `score` orders them; `scores` holds what each ranker gave."""
+    asked = await send_search(services, caller, body, trace)
+    while True:
+        try:
+            heard = await asyncio.wait_for(asked.subscription.next(), asked.left_s())
+        except (TimeoutError, TooSlow) as error:
+            detail = "no worker answered the search in time; look at headrace status, or try again"
+            raise Problem(504, "deadline_exceeded", detail) from error
+        reply = heard.reply
+        if reply.tenant != caller.tenant:
+            continue
+        if reply.type == "error":
+            raise problem_of(reply.error or "failed", reply.message or "the search failed", asked.event.query)
+        if reply.type == "hits":
+            hits = [Passage.of(evidence) for evidence in reply.evidence or ()]
+            return SearchResponse(hits=hits, latency_ms=round(asked.elapsed_s() * 1000, 3))

@@ -1,0 +1,69 @@
+"""Opens what a running gateway needs, from its settings."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from backbone.kafka import Admin, Publisher
+from backbone.objects import FolderBlobs
+from backbone.postgres import open_pool
+from backbone.settings import GatewaySettings
+from gateway.auth import ApiKeys
+from gateway.document_rows import PostgresDocumentRows
+from gateway.ports import Services
+from gateway.questions import PostgresQuestionRows
+from gateway.replies import Replies, read_replies
+from gateway.topic_id import TopicId
+from schemas.topics import INGEST
+
+_logger = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
+    """Open pool, producer and reader of replies; Kafka and Postgres may still be down.
+
+    Raises:
+        BadKeysFile: there are no usable API keys.
+    """
+    keys = ApiKeys(settings.api_keys_file)
+    blobs, admin = FolderBlobs(settings.objects_dir), Admin(settings)
+    replies, pool = Replies(blobs), await open_pool(settings)
+    questions = PostgresQuestionRows(pool=pool, alias=settings.generation_alias)
+
+    async def check_replies() -> None:
+        if not replies.ready:
+            raise RuntimeError("replies are not being read; is Kafka there, with its topics?")
+
+    reading = asyncio.create_task(
+        read_replies(settings, replies, partition=settings.gateway_reply_partition), name="replies"
+    )
+    reading.add_done_callback(_say_why_it_ended)
+    try:
+        async with Publisher(settings) as publisher:
+            yield Services(
+                settings=settings,
+                keys=keys,
+                sender=publisher,
+                blobs=blobs,
+                documents=PostgresDocumentRows(pool=pool, alias=settings.generation_alias, topic_id=TopicId(admin)),
+                questions=questions,
+                replies=replies,
+                checks={
+                    "kafka": lambda: admin.end_offsets(INGEST.name),
+                    "postgres": questions.generation,
+                    "objects": blobs.check,
+                    "reply_reader": check_replies,
+                },
+            )
+    finally:
+        reading.cancel()
+        with suppress(asyncio.CancelledError):
+            await reading
+        await pool.close()
+
+
+def _say_why_it_ended(reading: "asyncio.Task[None]") -> None:
+    if not reading.cancelled() and (error := reading.exception()) is not None:
+        _logger.critical("the reader of replies has ended; restart the gateway", exc_info=error)
