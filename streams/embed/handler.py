@@ -47,7 +47,8 @@ class Embed:
         topic = EMBEDDINGS.named(self.name)
         document = record.event
         if document is None:
-            yield Outbound(topic=topic, key=key.encode(), event=None, version=record.version)
+            if record.version is None or not await self._superseded(key, record.version):
+                yield Outbound(topic=topic, key=key.encode(), event=None, version=record.version)
             return
         if await self._superseded(key, document.version):
             yield self._became("superseded", key, document.version)

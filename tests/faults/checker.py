@@ -2,8 +2,8 @@
 
 Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `acknowledged`, `unacknowledged` (answer),
 `visible` (a reader was told that it is searchable), `ask`, `event` (one SSE event), `shown` (a text shown to a reader,
-with the time of asking), `stored` (a chunk row at the end), `found` (a document that a search for a marker gave at the
-end), `kill`.
+with the time of asking), `stored` (a chunk row at the end), `sought` (markers of a document that were searched for at
+the end), `found` (a document that such a search gave), `kill`.
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
 belongs to.
@@ -63,6 +63,7 @@ def _documents(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
     for entry in by_kind["stored"]:
         rows[entry["document"]].extend(MARKER.findall(entry["text"]))
     found = {(entry["document"], entry["marker"]) for entry in by_kind["found"]}
+    sought = {entry["document"]: set(entry["markers"]) for entry in by_kind["sought"]}
     for document, operations in _operations(by_kind).items():
         verdict.counts["documents"] += 1
         possible = _possible_ends(operations)
@@ -82,7 +83,7 @@ def _documents(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
         shown = {marker for name, marker in found if name == document}
         if not any(shown <= end for end in possible):
             verdict.add("I3 resurrected", f"{document}: search finds {sorted(shown)[:3]} of another version")
-        if by_kind["found"] and not any(end <= shown or set(stored) != end for end in possible):
+        if not any(end & sought.get(document, set()) <= shown or set(stored) != end for end in possible):
             verdict.add("I2 sinks differ", f"{document}: stored, but search does not find it")
     for document, markers in rows.items():
         verdict.add("I3 resurrected", f"{document}: {len(markers)} paragraphs of a document that nobody submitted")

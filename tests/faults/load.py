@@ -64,14 +64,15 @@ class Load:
 
     async def run(self) -> None:
         """Work until `stop` is set; every task ends its step first."""
-        async with self._client() as client, asyncio.TaskGroup() as tasks:
+        async with self.client() as client, asyncio.TaskGroup() as tasks:
             for writer in range(self.n_writers):
                 tasks.create_task(self._write(client, writer))
             for asker in range(self.n_askers):
                 tasks.create_task(self._ask(client, asker))
 
     @asynccontextmanager
-    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        """A connection with the tenant's key."""
         headers = {"Authorization": f"Bearer {self.key}"}
         async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=90) as client:
             yield client
@@ -134,7 +135,7 @@ class Load:
     async def settle(self, within_s: float) -> None:
         """After the load: wait until every document has reached what was asked of it last."""
         self.wait_s, self.stop = within_s, asyncio.Event()
-        async with self._client() as client, asyncio.TaskGroup() as tasks:
+        async with self.client() as client, asyncio.TaskGroup() as tasks:
             for document in self._submissions:
                 tasks.create_task(self.await_visible(client, document))
 
@@ -197,11 +198,13 @@ class Load:
                         self.history.add("shown", asked_at=asked_at, text=source["text"])
 
     async def observe(self) -> None:
-        """After quiet: note which documents a search for each marker finds, those of older versions included."""
-        async with self._client() as client:
+        """After quiet: note which documents a search for a marker finds, for some of each document, old ones included."""
+        async with self.client() as client:
             for document, markers in sorted(self._ever.items()):
                 current = [marker for marker, _ in self._current[document]]
-                for marker in [*current, *[marker for marker in markers if marker not in current][-3:]]:
+                sought = [*current[:10], *[marker for marker in markers if marker not in current][-3:]]
+                self.history.add("sought", document=document, markers=sought)
+                for marker in sought:
                     body = {"query": marker, "top_k": 5, "rankers": ["lexical"]}
                     response = await client.post("/v1/search", json=body)
                     response.raise_for_status()

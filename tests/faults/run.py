@@ -14,6 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from headrace.local import stack as local
 from headrace.local.table import Backoff, Options, Row
 from tests.faults.checker import Verdict, check, report
@@ -62,16 +64,56 @@ def two_workers_per_lane(module: str = "streams") -> Options:
     )
 
 
+def one_worker_per_lane(module: str = "streams") -> Options:
+    """A gateway and one worker of each lane."""
+    whole = two_workers_per_lane(module)
+    return msgspec.structs.replace(whole, processes=[row for row in whole.processes if not row.name.endswith("2")])
+
+
+def behind_a_large_document(folder: Path, seed: int, options: Options) -> Verdict:
+    """Kill the ingest worker while a large document is being embedded and the small ones behind it are done.
+
+    Whoever commits over the large one loses it, every time.
+    """
+    history = History(folder / "history.jsonl")
+    with running(folder / "home", options) as stack:
+        load = Load(url=stack.url, key="acme-key", history=history, seed=seed)
+        asyncio.run(_large_then_small(stack, load))
+        _store(stack, history)
+    history.close()
+    return check(read(history.path))
+
+
+async def _large_then_small(stack: Stack, load: Load) -> None:
+    rng = random.Random(f"{load.seed}/large")
+    async with load.client() as client:
+        await load.submit(client, "large", rng, n_new=2500)
+        small = [f"small/{n}" for n in range(24)]
+        for document in small:
+            await load.submit(client, document, rng, n_new=1)
+        await asyncio.gather(*(load.await_visible(client, document) for document in small))
+    # commits run twice a second
+    await asyncio.sleep(1.5)
+    kill(stack, "worker-ingest-1", load.history)
+    await load.settle(45)
+    await load.observe()
+
+
 def execute(folder: Path, plan: Plan, options: Options | None = None) -> Verdict:
     """Run the plan on a fresh stack in `folder`; its history stays there as `history.jsonl`."""
     history = History(folder / "history.jsonl")
     with running(folder / "home", options or two_workers_per_lane()) as stack:
         load = Load(url=stack.url, key="acme-key", history=history, seed=plan.seed)
         asyncio.run(_disturbed(stack, load, plan))
-        for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = 'acme'"):
-            history.add("stored", document=row["document"], text=row["text"])
+        _store(stack, history)
     history.close()
     return check(read(history.path))
+
+
+def _store(stack: Stack, history: History) -> None:
+    """Note every chunk row."""
+    for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = 'acme'"):
+        history.add("stored", document=row["document"], text=row["text"])
 
 
 async def _disturbed(stack: Stack, load: Load, plan: Plan) -> None:

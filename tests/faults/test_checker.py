@@ -31,6 +31,7 @@ def clean() -> list[Entry]:
         {"at": 7.4, "kind": "event", "query": "q", "event": "answer", "data": {"answer": "hello"}},
         {"at": 7.5, "kind": "event", "query": "q", "event": "done", "data": {}},
         {"at": 9.0, "kind": "stored", "document": "a", "text": "one mk1x and mk3x."},
+        {"at": 9.1, "kind": "sought", "document": "a", "markers": ["mk1x", "mk3x", "mk2x"]},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk1x"},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk3x"},
     ]

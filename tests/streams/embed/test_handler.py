@@ -116,6 +116,15 @@ async def test_a_tombstone_passes_with_its_version() -> None:
     assert [(out.topic.name, out.event, out.version) for out in outputs] == [("rag.embeddings.g1.v1", None, 7)]
 
 
+async def test_a_tombstone_older_than_the_document_is_dropped() -> None:
+    documents = await versions(2)
+    record: Inbound[DocumentChunked] = Inbound(
+        key=KEY.encode(), event=None, raw=None, origin=ORIGIN, timestamp_ms=1, version=1
+    )
+
+    assert await run(stage(HashingEncoder(dim=4), documents, MemoryGeneration(documents=documents)), record) == []
+
+
 async def test_a_record_without_a_document_key_cannot_be_processed() -> None:
     documents = await versions(1)
     record: Inbound[DocumentChunked] = Inbound(key=b"poison", event=None, raw=None, origin=ORIGIN, timestamp_ms=1)
