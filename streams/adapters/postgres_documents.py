@@ -16,16 +16,18 @@ from streams.runtime.record import Origin
 # the status of the one before. A delete keeps collection and acl: who could not see the document shall not see it gone.
 _ASSIGN: Final = """
 INSERT INTO documents AS d (
-    tenant, document, latest_version, deleted, origins,
+    tenant, document, latest_version, deleted, deleted_version, origins,
     collection, title, uri, content_type, metadata, acl, n_bytes,
     status, status_version, status_rank, stage, warnings_version, accepted_at
 ) VALUES (
-    $1, $2, 1, $5, jsonb_build_object($3::text, jsonb_build_object('offset', $4::bigint, 'version', 1)),
+    $1, $2, 1, $5, CASE WHEN $5 THEN 1 ELSE 0 END,
+    jsonb_build_object($3::text, jsonb_build_object('offset', $4::bigint, 'version', 1)),
     $6, $7, $8, $9, $10, $11, $12, $13, 1, $14, 'intake', 1, now()
 )
 ON CONFLICT (tenant, document) DO UPDATE SET
     latest_version = d.latest_version + 1,
     deleted = excluded.deleted,
+    deleted_version = CASE WHEN $5 THEN d.latest_version + 1 ELSE d.deleted_version END,
     origins = d.origins || jsonb_build_object(
         $3::text, jsonb_build_object('offset', $4::bigint, 'version', d.latest_version + 1)),
     collection = CASE WHEN $5 THEN d.collection ELSE excluded.collection END,

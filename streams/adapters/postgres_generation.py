@@ -17,17 +17,20 @@ from streams.errors import Unprocessable
 from streams.ports import Vectors
 
 _LOCK_DOCUMENT: Final = """
-SELECT latest_version, deleted FROM documents WHERE tenant = $1 AND document = $2 FOR UPDATE
+SELECT latest_version, deleted_version FROM documents WHERE tenant = $1 AND document = $2 FOR UPDATE
 """
 
 # Only a database restored from a backup lacks what its topics know: then they teach it.
 _LEARN_DOCUMENT: Final = """
-INSERT INTO documents AS d (tenant, document, latest_version, deleted) VALUES ($1, $2, $3, $4)
-ON CONFLICT (tenant, document) DO UPDATE SET latest_version = $3, deleted = $4 WHERE d.latest_version < $3
+INSERT INTO documents AS d (tenant, document, latest_version, deleted, deleted_version)
+VALUES ($1, $2, $3::bigint, $4::boolean, CASE WHEN $4 THEN $3 ELSE 0 END)
+ON CONFLICT (tenant, document) DO UPDATE SET
+    latest_version = $3, deleted = $4, deleted_version = CASE WHEN $4 THEN $3 ELSE d.deleted_version END
+WHERE d.latest_version < $3
 """
 
 _LOCK_LIVE: Final = """
-SELECT version, deleted FROM live WHERE generation = $1 AND tenant = $2 AND document = $3 FOR UPDATE
+SELECT version FROM live WHERE generation = $1 AND tenant = $2 AND document = $3 FOR UPDATE
 """
 
 _SET_LIVE: Final = """
@@ -158,7 +161,8 @@ class PostgresGeneration:
         live = await connection.fetchrow(_LOCK_LIVE, self.generation, key.tenant, key.document)
         if live is not None and live["version"] > version:
             return False
-        return deleted or not (known is not None and known["deleted"])
+        # A version from before the last delete stays out, though the document may be on its way back.
+        return deleted or known is None or known["deleted_version"] < version
 
     async def _set_live(
         self, connection: "Connection[Any]", key: DocumentKey, version: int, deleted: bool, *attributes: Any

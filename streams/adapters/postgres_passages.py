@@ -20,7 +20,7 @@ SELECT c.*, l.version, l.title, l.uri
 FROM {table} c
 JOIN live l ON l.generation = $2 AND l.tenant = c.tenant AND l.document = c.document
 JOIN documents d ON d.tenant = c.tenant AND d.document = c.document
-WHERE c.chunk_id = ANY ($1) AND NOT l.deleted AND NOT d.deleted AND {condition}
+WHERE c.chunk_id = ANY ($1) AND NOT l.deleted AND l.version > d.deleted_version AND {condition}
 """
 
 

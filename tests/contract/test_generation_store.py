@@ -108,13 +108,17 @@ async def test_a_deleted_document_comes_back_with_a_newer_version(fence: Fence) 
     assert await fence.generation.remove(GUIDE, 2) is False
 
 
-async def test_an_old_version_stays_hidden_while_a_deleted_document_is_on_its_way_back(fence: Fence) -> None:
+async def test_what_was_deleted_stays_hidden_while_the_document_is_on_its_way_back(fence: Fence) -> None:
     await fence.documents.assign(GUIDE, origin(0), deleted=False, attributes={})
+    await fence.generation.replace(embedded(1, {"one": EAST}))
     await fence.documents.assign(GUIDE, origin(1), deleted=True, attributes={})
-    await fence.generation.remove(GUIDE, 2)
     await fence.documents.assign(GUIDE, origin(2), deleted=False, attributes={})
 
+    assert await served(fence) == {}
     assert await fence.generation.replace(embedded(1, {"one": EAST})) is False
+    assert await served(fence) == {}
+    assert await fence.generation.replace(embedded(3, {"two": NORTH})) is True
+    assert await served(fence) == {"two": 3}
 
 
 async def test_removing_twice_is_harmless(fence: Fence) -> None:

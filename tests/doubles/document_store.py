@@ -28,6 +28,7 @@ class DocumentRow:
 
     latest_version: int = 0
     deleted: bool = False
+    deleted_version: int = 0
     origins: dict[tuple[str, int], Applied] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     status: str = "accepted"
@@ -65,6 +66,8 @@ class MemoryDocuments:
                 return Versioned(version=applied.version, outcome="again")
             row.latest_version += 1
             row.deleted = deleted
+            if deleted:
+                row.deleted_version = row.latest_version
             row.attributes = dict(attributes)
             row.origins[place] = Applied(offset=origin.offset, version=row.latest_version)
             row.status_version = row.warnings_version = row.latest_version

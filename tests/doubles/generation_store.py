@@ -89,10 +89,12 @@ class MemoryGeneration:
         row = self.documents.rows.setdefault(key, DocumentRow())
         if row.latest_version < version:
             row.latest_version, row.deleted = version, deleted
+            if deleted:
+                row.deleted_version = version
         live = self.live.get(key)
         if live is not None and live.version > version:
             return False
-        return deleted or not row.deleted
+        return deleted or row.deleted_version < version
 
     def _drop(self, key: DocumentKey) -> None:
         self.chunks = {name: row for name, row in self.chunks.items() if row.key != key}

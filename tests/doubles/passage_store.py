@@ -34,9 +34,11 @@ class MemoryPassages:
         found = {}
         for name in chunks:
             row = self.generation.chunks.get(name)
-            if row is None or self.generation.documents.rows[row.key].deleted:
+            if row is None:
                 continue
             live = self.generation.live[row.key]
+            if live.version <= self.generation.documents.rows[row.key].deleted_version:
+                continue
             if live.document is None or not may_see(tenant, filters, live.document):
                 continue
             found[name] = Passage(
