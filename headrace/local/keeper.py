@@ -20,6 +20,10 @@ WATCHING_PROBE_S = 3.0
 class StartFailed(Exception):
     """A part did not become ready in time, or not at all; the text says what happened."""
 
+    def __init__(self, part: str, message: str) -> None:
+        super().__init__(message)
+        self.part = part
+
 
 @dataclass(kw_only=True)
 class Keeper:
@@ -52,7 +56,7 @@ class Keeper:
             async with asyncio.timeout(self.backoff.start_s):
                 await asyncio.shield(self._first)
         except TimeoutError:
-            raise StartFailed(f"it was not ready after {self.backoff.start_s:.0f} s") from None
+            raise StartFailed(self.part.name, f"it was not ready after {self.backoff.start_s:.0f} s") from None
 
     async def stop(self) -> None:
         """Stop the part: its stop signal, its grace, then SIGKILL for it and what it started. Idempotent."""
@@ -78,7 +82,8 @@ class Keeper:
                 self._first.set_result(None)
                 return
             if not self._first.done() and self.record.restarts + 1 >= self.backoff.start_attempts:
-                self._first.set_exception(StartFailed(f"it ended {self.backoff.start_attempts} times in a row"))
+                message = f"it ended {self.backoff.start_attempts} times in a row"
+                self._first.set_exception(StartFailed(self.part.name, message))
                 return
             if time.monotonic() - began >= self.backoff.healthy_s:
                 pause_s = self.backoff.first_s

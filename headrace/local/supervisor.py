@@ -51,7 +51,8 @@ class Supervisor:
             if not self._stop.is_set():
                 self._to("ready")
                 await self._until_stopped(self._keep_logs_small())
-        except StartFailed:
+        except StartFailed as failed:
+            self.record.failure = Failure(part=failed.part, message=str(failed))
             await self._stop_all("failed")
             return EXIT_FAILED
         except BaseException:
@@ -65,12 +66,7 @@ class Supervisor:
         for phase in self.phases:
             keepers = [self._keeper(part) for part in phase]
             self._started.append(keepers)
-            results = await asyncio.gather(*(keeper.start() for keeper in keepers), return_exceptions=True)
-            for keeper, result in zip(keepers, results, strict=True):
-                if isinstance(result, StartFailed):
-                    self.record.failure = Failure(part=keeper.part.name, message=str(result))
-                if isinstance(result, BaseException):
-                    raise result
+            await asyncio.gather(*(keeper.start() for keeper in keepers))
 
     def _keeper(self, part: Part) -> Keeper:
         return Keeper(
