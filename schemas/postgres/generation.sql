@@ -17,7 +17,7 @@ CREATE TABLE {table} (
     acl              text[],                        -- null: every reader of the tenant
     -- MAIN keeps the vector inside the row, so an exact search reads no second table.
     embedding        halfvec({dim}) STORAGE MAIN NOT NULL
-) WITH (fillfactor = 85);  -- room to update a row in its page, which spares every index, whatever the filter columns become
+);
 
 -- Replacing a document finds its rows by it; so does an exact search, from the documents that a filter keeps.
 CREATE INDEX {table}_by_document ON {table} (tenant, document);

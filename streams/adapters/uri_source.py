@@ -17,6 +17,9 @@ from streams.intake.uri_source import Fetched
 Resolve = Callable[[str], Awaitable[Sequence[str]]]
 """Gives the IP addresses of a host; raises OSError."""
 
+CHARSETS: Final = ("utf-8", "us-ascii", "iso-8859-1", "windows-1252")
+"""Python knows many more; some of them are slow, or make text that no one can store."""
+
 BUSY: Final = frozenset({408, 425, 429})
 
 
@@ -126,8 +129,10 @@ def _text(body: bytes, content_type: str | None, host: str) -> Fetched:
     header = Message()
     header["content-type"] = content_type or "text/plain"
     charset = header.get_content_charset("utf-8")
+    if charset not in CHARSETS:
+        raise Unprocessable("not_utf8", f"{host} sent charset {charset[:40]!r}; expected one of {', '.join(CHARSETS)}")
     try:
         text = body.decode(charset)
-    except (LookupError, UnicodeDecodeError) as error:
-        raise Unprocessable("not_utf8", f"the body from {host} is not {charset[:40]!r} text: {error}") from error
+    except UnicodeDecodeError as error:
+        raise Unprocessable("not_utf8", f"the body from {host} is not {charset!r} text: {error}") from error
     return Fetched(text=text, content_type=header.get_content_type() if content_type else None)

@@ -125,6 +125,14 @@ async def test_a_server_that_is_away_is_tried_again() -> None:
         await source(answer).fetch(DOCS)
 
 
+async def test_a_charset_that_few_use_is_refused() -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, headers={"content-type": "text/plain; charset=utf-7"}, content=body(b"+2AA-"))
+
+    with pytest.raises(Unprocessable, match="charset 'utf-7'"):
+        await source(answer).fetch(DOCS)
+
+
 async def test_a_body_that_is_no_text_is_refused() -> None:
     with pytest.raises(Unprocessable) as caught:
         await source(lambda _: httpx.Response(200, content=body(b"\xff\xfe"))).fetch(DOCS)
