@@ -45,7 +45,8 @@ ON CONFLICT (generation, tenant, document) DO UPDATE SET
 
 _DROP_CHUNKS: Final = "DELETE FROM {table} WHERE tenant = $1 AND document = $2 AND chunk_id <> ALL ($3)"
 
-# A chunk id stands for its text and headings, so a row that is there keeps them and its vectors. The last comparison lets no document write into another's chunks.
+# A chunk id stands for its text and headings, so a row that is there keeps them and its vectors. The last comparison
+# lets no document write into another's chunks.
 _PUT_CHUNKS: Final = """
 INSERT INTO {table} AS c (tenant, document, collection, metadata, acl, chunk_id, ordinal, text, start_char, end_char,
                           headings, n_tokens, sentences, sentence_vectors, embedding)
