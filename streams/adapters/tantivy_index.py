@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from streams.ports import Candidate
 LAYOUT: Final = 1
 """Raise it with every change of schema or analysis: an index of another layout is rebuilt."""
 
-_SLOTS_MAX = 64
 _QUERY_TERMS_MAX = 256
 _TERM_MAX_BYTES = 1024
 _WRITER_HEAP_BYTES = 32 * 1024 * 1024
@@ -38,10 +36,6 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     layout: int = LAYOUT
 
 
-class Owned(Fatal):
-    """Another process owns the folder."""
-
-
 class TantivyIndex:
     """One folder with one index, owned by one process. Blocking; writes come from one thread, searches from any."""
 
@@ -49,15 +43,14 @@ class TantivyIndex:
         """Open the index in `folder`, or begin an empty one where there is none or it cannot be read.
 
         Raises:
-            Owned: another process owns the folder.
-            Fatal: it cannot be written.
+            Fatal: another process owns the folder, or it cannot be written.
         """
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._lock = filelock.FileLock(folder / "owner.lock", blocking=False)
             self._lock.acquire()
         except filelock.Timeout as error:
-            raise Owned(f"lexical folder {str(folder)!r} is owned by another process; give each its own") from error
+            raise Fatal(f"lexical folder {str(folder)!r} is owned by another process; give each its own") from error
         except OSError as error:
             raise Fatal(f"lexical folder {str(folder)!r} cannot be written: {error}") from error
         self._path = folder / "index"
@@ -67,18 +60,6 @@ class TantivyIndex:
             self._open()
         except (ValueError, OSError):
             self.wipe()
-
-    @classmethod
-    def in_free_slot(cls, folder: Path) -> "TantivyIndex":
-        """Open the first of the folders `0`, `1` ... inside `folder` that no other process owns.
-
-        Raises:
-            Fatal: all of them are owned, or the folder cannot be written.
-        """
-        for slot in range(_SLOTS_MAX):
-            with suppress(Owned):
-                return cls(folder / str(slot))
-        raise Fatal(f"all {_SLOTS_MAX} lexical folders in {str(folder)!r} are owned; stop some workers")
 
     def _open(self) -> None:
         self._path.mkdir(exist_ok=True)

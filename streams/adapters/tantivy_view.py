@@ -62,10 +62,10 @@ class _Change:
 
 
 class TantivyView:
-    """Searches what `run` has read so far; one instance owns its slot of the folder.
+    """Searches what `run` has read so far; one instance owns its folder.
 
     Args:
-        folder: shared by the views of one topic; each takes a slot of its own in it.
+        folder: of this process alone.
         feed: the chunks topic of the generation's chunker.
         blobs: where values over 1 MiB are.
         clock: for the age of the place in the log.
@@ -90,7 +90,7 @@ class TantivyView:
         """Follow the topic until cancelled; run it once, as a task.
 
         Raises:
-            Fatal: no slot is free, or the feed cannot go on.
+            Fatal: another process owns the folder, or the feed cannot go on.
             StreamError: as the feed raises it.
         """
         try:
@@ -129,7 +129,7 @@ class TantivyView:
             raise Transient(f"the lexical view cannot be searched: {error}") from error
 
     async def _follow(self) -> None:
-        self._index = index = await self._write(TantivyIndex.in_free_slot, self._folder)
+        self._index = index = await self._write(TantivyIndex, self._folder)
         topic_id = await self._feed.topic_id()
         bounds = await self._feed.bounds()
         place = await self._write(index.place)

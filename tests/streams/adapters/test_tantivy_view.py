@@ -8,7 +8,7 @@ import pytest
 
 from schemas import codec
 from schemas.events import Filters
-from streams.adapters.tantivy_index import Owned, TantivyIndex
+from streams.adapters.tantivy_index import TantivyIndex
 from streams.adapters.tantivy_view import TantivyView
 from streams.errors import Fatal, Transient
 from tests.contract.lexical import NOW_MS, NoBlobs, SetClock, TantivyLexical, chunked, found, key_of
@@ -62,11 +62,11 @@ async def test_lost_or_damaged_files_are_built_again(tmp_path: Path, damage: str
     if damage == "folder":
         shutil.rmtree(folder)
     elif damage == "index":
-        shutil.rmtree(folder / "0" / "index")
+        shutil.rmtree(folder / "index")
     elif damage == "meta":
-        (folder / "0" / "index" / "meta.json").write_text("{")
+        (folder / "index" / "meta.json").write_text("{")
     else:
-        for file in (folder / "0" / "index").glob("*.store"):
+        for file in (folder / "index").glob("*.store"):
             file.unlink()
 
     view = TantivyLexical(folder, feed, SetClock())
@@ -157,22 +157,10 @@ async def test_nothing_is_answered_after_it_has_stopped(tmp_path: Path) -> None:
         await found(view, "dam")
 
 
-async def test_two_views_in_one_folder_do_not_meet(tmp_path: Path) -> None:
-    feeds = [MemoryFeed(), MemoryFeed()]
-    views = [TantivyLexical(tmp_path / "view", feed, SetClock()) for feed in feeds]
-    for number, view in enumerate(views):
-        await view.write(key_of(), 1, chunked(key_of(), 1, {f"c{number}": "dam"}))
-        await view.settle()
-
-    assert [await found(view, "dam") for view in views] == [["c0"], ["c1"]]
-    for view in views:
-        await view.stop()
-
-
 def test_a_folder_that_is_owned_is_refused(tmp_path: Path) -> None:
     owner = TantivyIndex(tmp_path)
 
-    with pytest.raises(Owned, match="owned by another process"):
+    with pytest.raises(Fatal, match="owned by another process"):
         TantivyIndex(tmp_path)
 
     owner.close()
