@@ -37,7 +37,8 @@ async def answer_events(services: Services, asked: Asked) -> AsyncIterator[Answe
     order, told = ReplyOrder(), _Told()
     while True:
         try:
-            heard = await asyncio.wait_for(asked.subscription.next(), asked.left_s())
+            async with asyncio.timeout(asked.left_s()):
+                heard = await asked.subscription.next()
         except TimeoutError:
             async for event in _ending(services, asked, told, await _at_deadline(services, asked)):
                 yield event

@@ -98,7 +98,8 @@ async def _produce(services: Services, event: QueryAsked, traceparent: str) -> N
     record = await encode(event, key=event.query.encode(), source=SOURCE, blobs=services.blobs, traceparent=traceparent)
     sent = services.sender.send(QUERIES.name, key=record.key, value=record.value, headers=dict(record.headers))
     try:
-        await asyncio.wait_for(asyncio.shield(sent), PRODUCE_TIMEOUT_S)
+        async with asyncio.timeout(PRODUCE_TIMEOUT_S):
+            await asyncio.shield(sent)
     except TimeoutError as error:
         sent.add_done_callback(asyncio.Future.exception)
         raise PublishFailed(f"no acknowledgement within {PRODUCE_TIMEOUT_S} seconds") from error

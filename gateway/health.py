@@ -45,7 +45,8 @@ async def ready(services: ServicesOf) -> JSONResponse:
 
 async def _check(check: Callable[[], Awaitable[object]]) -> Part:
     try:
-        await asyncio.wait_for(check(), _CHECK_TIMEOUT_S)
+        async with asyncio.timeout(_CHECK_TIMEOUT_S):
+            await check()
     except TimeoutError:
         return Part(ok=False, why=f"no answer within {_CHECK_TIMEOUT_S} seconds")
     except Exception as error:

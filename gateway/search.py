@@ -24,7 +24,8 @@ async def search(
     asked = await send_search(services, caller, body, trace)
     while True:
         try:
-            heard = await asyncio.wait_for(asked.subscription.next(), asked.left_s())
+            async with asyncio.timeout(asked.left_s()):
+                heard = await asked.subscription.next()
         except (TimeoutError, TooSlow) as error:
             detail = "no worker answered the search in time; look at headrace status, or try again"
             raise Problem(504, "deadline_exceeded", detail) from error

@@ -1,0 +1,161 @@
+"""A gateway without Kafka and Postgres, and what tests send through it."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from backbone.settings import GatewaySettings
+from gateway.app import create_app
+from gateway.auth import ApiKeys
+from gateway.ports import DocumentRow, Services
+from gateway.replies import Replies
+from schemas.events import Answer, Citation, Evidence, QueryAsked, Reply, Usage
+from tests.doubles.blobs import MemoryBlobs
+from tests.doubles.gateway import MemoryDocumentRows, MemoryQuestionRows, MemoryReplies, MemorySender
+
+KEYS = {
+    "acme-key": {"tenant": "acme", "groups": ["staff"]},
+    "globex-key": {"tenant": "globex"},
+}
+
+
+@dataclass(kw_only=True)
+class Gateway:
+    """A running gateway: its clients by tenant, and what is behind it."""
+
+    acme: httpx.AsyncClient
+    globex: httpx.AsyncClient
+    anyone: httpx.AsyncClient
+    sender: MemorySender
+    blobs: MemoryBlobs
+    documents: MemoryDocumentRows
+    questions: MemoryQuestionRows
+    replies: MemoryReplies
+    broken: dict[str, Exception]
+
+
+@asynccontextmanager
+async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gateway]:
+    """Run a gateway on doubles."""
+    keys = folder / "keys.json"
+    keys.write_text(json.dumps(KEYS))
+    values = {"api_keys_file": keys, "query_timeout_ms": 5_000, "body_max_bytes": 65_536} | settings
+    configured = GatewaySettings.model_validate(values)
+    blobs, sender = MemoryBlobs(), MemorySender()
+    documents, questions = MemoryDocumentRows(), MemoryQuestionRows()
+    replies = Replies(blobs)
+    replies.partition, replies.ready = 2, True
+    broken: dict[str, Exception] = {}
+
+    async def check_kafka() -> None:
+        if "kafka" in broken:
+            raise broken["kafka"]
+
+    @asynccontextmanager
+    async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
+        yield Services(
+            settings=settings,
+            keys=ApiKeys(keys),
+            sender=sender,
+            blobs=blobs,
+            documents=documents,
+            questions=questions,
+            replies=replies,
+            checks={"kafka": check_kafka, "objects": blobs.check},
+        )
+
+    app = create_app(configured, connect)
+
+    def client(key: str | None) -> httpx.AsyncClient:
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        return httpx.AsyncClient(transport=transport, base_url="http://gateway", headers=headers)
+
+    async with (
+        app.router.lifespan_context(app),
+        client("acme-key") as acme,
+        client("globex-key") as globex,
+        client(None) as anyone,
+    ):
+        yield Gateway(
+            acme=acme,
+            globex=globex,
+            anyone=anyone,
+            sender=sender,
+            blobs=blobs,
+            documents=documents,
+            questions=questions,
+            replies=MemoryReplies(replies=replies),
+            broken=broken,
+        )
+
+
+def document_row(id: str, **changes: Any) -> DocumentRow:
+    """A document as Postgres would know it."""
+    attributes = {
+        "collection": "default",
+        "latest_version": 1,
+        "live_version": 1,
+        "failure": None,
+        "warnings": [],
+        "metadata": {},
+    }
+    values = {"id": id, "status": "indexed", "deleted": False, "readable": True, "applied": {3: 10}}
+    return DocumentRow(**{**values, "attributes": attributes | changes.pop("attributes", {}), **changes})
+
+
+EVIDENCE = Evidence(
+    document="gates.md",
+    version=1,
+    chunk="c1",
+    text="The gate opens at 4.2 metres.",
+    start=9,
+    end=38,
+    score=0.8,
+    scores={"dense": 0.7},
+    title="Gates",
+    headings=["Gates"],
+)
+ANSWER = Answer(
+    text="It opens at 4.2 metres. [1]",
+    citations=[
+        Citation(marker=1, document="gates.md", chunk="c1", quote="The gate opens at 4.2 metres.", start=9, end=38)
+    ],
+    usage=Usage(),
+)
+
+
+def reply(asked: QueryAsked, type: str, attempt: int, seq: int, **fields: Any) -> Reply:
+    """One reply to a question."""
+    values = {"query": asked.query, "tenant": asked.tenant} | fields
+    return Reply(type=type, attempt=attempt, seq=seq, **values)
+
+
+def sources(asked: QueryAsked) -> Reply:
+    """What retrieve says first."""
+    return reply(asked, "sources", 0, 0, evidence=[EVIDENCE])
+
+
+def whole_answer(asked: QueryAsked, attempt: int = 1) -> list[Reply]:
+    """What generate says in one attempt."""
+    return [
+        reply(asked, "token", attempt, 0, token="It opens "),
+        reply(asked, "token", attempt, 1, token="at 4.2 metres. [1]"),
+        reply(asked, "answer", attempt, 2, answer=ANSWER),
+        reply(asked, "done", attempt, 3, elapsed_ms=9.0),
+    ]
+
+
+def sse(text: str) -> list[tuple[str, dict[str, Any], str | None]]:
+    """Read server-sent events: name, data, id."""
+    events = []
+    for block in text.replace("\r\n", "\n").strip().split("\n\n"):
+        fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+        if "event" in fields:
+            events.append((fields["event"], json.loads(fields["data"]), fields.get("id")))
+    return events
