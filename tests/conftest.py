@@ -19,7 +19,7 @@ from headrace.local.ports import free_ports
 from headrace.local.postgres import create_database, postgres_dsn, postgres_ready, prepare_postgres
 from schemas.postgres.migrate import upgrade
 
-START_S = 60
+START_S = 90
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from headrace.local.record import PartRecord, Record, read_record
 from headrace.local.supervisor import EXIT_RUNS_ALREADY
 from headrace.local.table import Options
 
-UP_S = 240.0
+UP_S = 900.0
 DOWN_S = 100.0
 POLL_S = 0.05
 SHOWN_LINES = 12

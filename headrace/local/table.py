@@ -50,7 +50,7 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     first_s: float = 0.3
     max_s: float = 30.0
     healthy_s: float = 60.0
-    start_s: float = 60.0
+    start_s: float = 300.0
     start_attempts: int = 6
 
 
