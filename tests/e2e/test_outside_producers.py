@@ -4,7 +4,7 @@ import json
 import subprocess
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -40,7 +40,8 @@ def dead_letters(stack: Stack, stage: str) -> list[Letter]:
     while len(found) < end:
         message = consumer.poll(10)
         assert message is not None and message.error() is None
-        found.append((message.key(), message.value(), headers_of(message.headers())))
+        headers = headers_of(cast(Any, message.headers()))
+        found.append((cast(Any, message.key()), cast(Any, message.value()), headers))
     consumer.close()
     return found
 

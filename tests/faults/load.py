@@ -198,7 +198,7 @@ class Load:
                         self.history.add("shown", asked_at=asked_at, text=source["text"])
 
     async def observe(self) -> None:
-        """After quiet: note which documents a search for a marker finds, for some of each document, old ones included."""
+        """After quiet: note what searches for some markers of each document find, old versions included."""
         async with self.client() as client:
             for document, markers in sorted(self._ever.items()):
                 current = [marker for marker, _ in self._current[document]]

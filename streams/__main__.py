@@ -1,0 +1,35 @@
+"""A worker process: `python -m streams --stages intake,chunk`."""
+
+import argparse
+import sys
+from typing import NoReturn
+
+from backbone.settings import WorkerSettings
+from backbone.telemetry import setup_logging
+from schemas.topics import STAGES
+from streams.runtime.consumer import SafeConsumer
+from streams.runtime.worker import run_process
+from streams.wiring import run
+
+
+def stage_names(text: str) -> list[str]:
+    """Read a comma-separated list of stages; `all` is every stage."""
+    names = list(STAGES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    unknown = [name for name in names if name not in STAGES]
+    if unknown or not names or len(set(names)) < len(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected different stages out of {', '.join(STAGES)}, or all")
+    return names
+
+
+def main(arguments: list[str] | None = None, *, consumer: type[SafeConsumer] = SafeConsumer) -> NoReturn:
+    """Run a worker until SIGTERM and end the process."""
+    parser = argparse.ArgumentParser(prog="headrace worker", description=__doc__)
+    parser.add_argument("--stages", type=stage_names, default="all", help="comma-separated stages (default: all)")
+    names = parser.parse_args(arguments).stages
+    setup_logging(f"worker:{','.join(names)}")
+    settings = WorkerSettings()
+    run_process(lambda: run(settings, names, consumer=consumer))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,63 @@
+"""Tells Prometheus what the runtime and the handlers do."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+from backbone import telemetry
+from schemas.events import LifecycleChanged
+from streams.runtime.observer import Sample
+from streams.runtime.record import Flush, Handler, Inbound, Outbound
+
+
+class PrometheusObserver:
+    """`Observer` on the metrics of this process."""
+
+    def processed(self, stage: str, seconds: float) -> None:
+        """Count the record and its time."""
+        telemetry.RECORDS_PROCESSED.labels(stage).inc()
+        telemetry.HANDLER_SECONDS.labels(stage).observe(seconds)
+
+    def retried(self, stage: str) -> None:
+        """Count the attempt."""
+        telemetry.RECORDS_RETRIED.labels(stage).inc()
+
+    def dead_lettered(self, stage: str, reason: str) -> None:
+        """Count the record by its reason."""
+        telemetry.RECORDS_DEAD_LETTERED.labels(stage, reason).inc()
+
+    def sampled(self, stage: str, sample: Sample) -> None:
+        """Show the state; partitions that are held no more disappear."""
+        telemetry.IN_FLIGHT.labels(stage).set(sample.in_flight)
+        telemetry.IN_FLIGHT_BYTES.labels(stage).set(sample.in_flight_bytes)
+        telemetry.OLDEST_UNFINISHED_SECONDS.labels(stage).set(sample.oldest_unfinished_s)
+        telemetry.OFFSET_GAPS.labels(stage).set(sample.gaps)
+        telemetry.RECORDS_REPEATED.labels(stage).set(sample.repeats)
+        telemetry.LAG.remove_by_labels({"stage": stage})
+        for partition, lag in sample.lag.items():
+            telemetry.LAG.labels(stage, str(partition)).set(lag)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Watched:
+    """A handler whose lifecycle events are counted on their way out."""
+
+    stage: str
+    handler: Handler[Any]
+
+    async def __call__(self, record: Inbound[Any]) -> AsyncIterator[Outbound | Flush]:
+        """Do what the handler does."""
+        outputs = self.handler(record)
+        async with aclosing(outputs):  # type: ignore[type-var]
+            async for output in outputs:
+                if isinstance(output, Outbound) and isinstance(output.event, LifecycleChanged):
+                    self._count(record, output.event)
+                yield output
+
+    def _count(self, record: Inbound[Any], event: LifecycleChanged) -> None:
+        if event.status == "superseded":
+            telemetry.RECORDS_SUPERSEDED.labels(self.stage).inc()
+        elif event.status == "indexed" and record.event is not None:
+            telemetry.TIME_TO_SEARCHABLE.observe(max(0.0, time.time() - record.event.submitted_ms / 1000))

@@ -1,0 +1,362 @@
+"""Chooses what implements each port, and puts the stages of one worker process together."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import asyncpg
+import httpx
+
+from backbone import telemetry
+from backbone.kafka import Publisher
+from backbone.objects import FolderBlobs
+from backbone.postgres import is_away, open_pool
+from backbone.settings import WorkerSettings
+from schemas.topics import CHUNKS, DOCUMENTS, EMBEDDINGS, INGEST, LIFECYCLE, QUERIES, RETRIEVALS
+from streams.adapters.kafka_feed import KafkaFeed
+from streams.adapters.lexical_slot import own_slot
+from streams.adapters.openvino_encoder import OpenvinoEncoder
+from streams.adapters.parse_pool import ParsePool
+from streams.adapters.pgvector_ranker import PgvectorRanker
+from streams.adapters.postgres_documents import PostgresDocuments
+from streams.adapters.postgres_generation import PostgresGeneration
+from streams.adapters.postgres_passages import PostgresPassages
+from streams.adapters.postgres_questions import PostgresQuestions
+from streams.adapters.postgres_status import PostgresStatus
+from streams.adapters.prometheus_observer import PrometheusObserver, Watched
+from streams.adapters.tantivy_view import TantivyView
+from streams.adapters.uri_source import HttpsUriSource
+from streams.chunk.handler import ChunkDocument
+from streams.embed.handler import Embed
+from streams.errors import Fatal
+from streams.generate.extractive import Extractive
+from streams.generate.failure import EndQuestion as EndGenerated
+from streams.generate.handler import Generate
+from streams.index.handler import Index
+from streams.intake.handler import Intake
+from streams.intake.rejected import Rejected
+from streams.lifecycle.handler import Project
+from streams.outcome import FailedDocument
+from streams.retrieve.failure import EndQuestion as EndRetrieved
+from streams.retrieve.handler import Retrieve
+from streams.runtime.consumer import SafeConsumer
+from streams.runtime.stage import Stage
+from streams.runtime.worker import run_worker
+
+_DATABASE_WAIT_S = 30.0
+
+
+class SystemClock:
+    """`Clock` of this machine."""
+
+    def now_ms(self) -> int:
+        """See `Clock`."""
+        return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """The index generation that a worker serves, as its row says."""
+
+    name: str
+    chunker: str
+    embedder: str
+    dim: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """What several stages of one process share. `resources` closes all of it."""
+
+    settings: WorkerSettings
+    pool: "asyncpg.Pool[Any]"
+    blobs: FolderBlobs
+    generation: Generation
+    clock: SystemClock
+    resources: AsyncExitStack
+    views: list[TantivyView] = field(default_factory=list)
+
+    @property
+    def documents(self) -> PostgresDocuments:
+        """Versions of documents."""
+        return PostgresDocuments(pool=self.pool)
+
+    @property
+    def chunks_and_vectors(self) -> PostgresGeneration:
+        """The generation's table."""
+        return PostgresGeneration(pool=self.pool, generation=self.generation.name, dim=self.generation.dim)
+
+    def encoder(self, on_encoded: Callable[[int, float], None]) -> OpenvinoEncoder:
+        """Load the generation's encoder.
+
+        Raises:
+            Fatal: the generation wants another one, or its files are not there.
+        """
+        encoder = OpenvinoEncoder.load(
+            self.settings.model_dir, threads=self.settings.encoder_threads, on_encoded=on_encoded
+        )
+        if (encoder.name, encoder.dim) != (self.generation.embedder, self.generation.dim):
+            raise Fatal(
+                f"generation {self.generation.name!r} is embedded by {self.generation.embedder!r} with "
+                f"{self.generation.dim} dimensions; this worker has {encoder.name!r} with {encoder.dim}"
+            )
+        self.resources.push_async_callback(encoder.close)
+        return encoder
+
+
+def intake(parts: Parts) -> Stage:
+    """Check and version what was submitted."""
+    settings = parts.settings
+    hosts = frozenset(host.strip().lower() for host in settings.uri_hosts.split(",") if host.strip())
+    client = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+    parts.resources.push_async_callback(client.aclose)
+    uris = HttpsUriSource(client=client, hosts=hosts, max_bytes=settings.document_max_bytes)
+    return Stage(
+        name="intake",
+        group="rag.intake",
+        topic=INGEST,
+        handler=Intake(
+            documents=parts.documents, uris=uris, clock=parts.clock, document_max_bytes=settings.document_max_bytes
+        ),
+        slots=16,
+        deadline_s=60,
+        decode=False,
+        on_dead_letter=Rejected(documents=parts.documents, clock=parts.clock),
+    )
+
+
+def chunk(parts: Parts) -> Stage:
+    """Parse and cut documents."""
+    settings = parts.settings
+    pool = ParsePool(
+        tokenizer_file=settings.model_dir / "tokenizer.json",
+        timeout_s=settings.parse_timeout_ms / 1000,
+        memory_bytes=settings.parse_memory_bytes,
+    )
+    parts.resources.push_async_callback(pool.close)
+    return Stage(
+        name="chunk",
+        group=f"rag.chunk.{parts.generation.chunker}",
+        topic=DOCUMENTS,
+        handler=ChunkDocument(
+            parser=pool,
+            documents=parts.documents,
+            blobs=parts.blobs,
+            chunker=parts.generation.chunker,
+            clock=parts.clock,
+        ),
+        slots=8,
+        deadline_s=settings.parse_timeout_ms / 1000 + 60,
+        on_dead_letter=FailedDocument(stage="chunk", clock=parts.clock),
+    )
+
+
+def embed(parts: Parts) -> Stage:
+    """Make vectors."""
+
+    def on_encoded(n: int, seconds: float) -> None:
+        telemetry.CHUNKS_ENCODED.inc(n)
+        telemetry.ENCODER_SECONDS.labels("ingest").inc(seconds)
+
+    return Stage(
+        name="embed",
+        group=f"rag.embed.{parts.generation.name}",
+        topic=CHUNKS.named(parts.generation.chunker),
+        handler=Embed(
+            encoder=parts.encoder(on_encoded),
+            generation=parts.chunks_and_vectors,
+            documents=parts.documents,
+            name=parts.generation.name,
+            clock=parts.clock,
+            on_spared=telemetry.CHUNKS_SPARED.inc,
+        ),
+        slots=16,
+        # the largest document has 20,000 chunks, and two old cores encode 30 in a second
+        deadline_s=1200,
+        on_dead_letter=FailedDocument(stage="embed", clock=parts.clock),
+    )
+
+
+def index(parts: Parts) -> Stage:
+    """Make versions live."""
+    return Stage(
+        name="index",
+        group=f"rag.index.{parts.generation.name}",
+        topic=EMBEDDINGS.named(parts.generation.name),
+        handler=Index(generation=parts.chunks_and_vectors, name=parts.generation.name, clock=parts.clock),
+        slots=4,
+        deadline_s=300,
+        on_dead_letter=FailedDocument(stage="index", clock=parts.clock),
+    )
+
+
+def lifecycle(parts: Parts) -> Stage:
+    """Project the status of documents."""
+    return Stage(
+        name="lifecycle",
+        group="rag.lifecycle",
+        topic=LIFECYCLE,
+        handler=Project(status=PostgresStatus(pool=parts.pool)),
+        slots=8,
+        deadline_s=30,
+    )
+
+
+def retrieve(parts: Parts) -> Stage:
+    """Find evidence."""
+
+    def on_encoded(_: int, seconds: float) -> None:
+        telemetry.ENCODER_SECONDS.labels("query").inc(seconds)
+
+    generation = parts.generation
+    feed = KafkaFeed(settings=parts.settings, topic=CHUNKS.named(generation.chunker).name)
+    folder = parts.resources.enter_context(own_slot(parts.settings.lexical_dir))
+    view = TantivyView(folder=folder, feed=feed, blobs=parts.blobs, clock=parts.clock)
+    parts.views.append(view)
+    questions = PostgresQuestions(pool=parts.pool)
+    return Stage(
+        name="retrieve",
+        group="rag.retrieve",
+        topic=QUERIES,
+        handler=Retrieve(
+            encoder=parts.encoder(on_encoded),
+            dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
+            lexical=view,
+            passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
+            clock=parts.clock,
+        ),
+        slots=16,
+        deadline_s=30,
+        retry_max_s=20,
+        on_dead_letter=EndRetrieved(questions=questions),
+    )
+
+
+def generate(parts: Parts) -> Stage:
+    """Write answers."""
+    questions = PostgresQuestions(pool=parts.pool)
+    return Stage(
+        name="generate",
+        group="rag.generate",
+        topic=RETRIEVALS,
+        handler=Generate(questions=questions, answerer=Extractive(), clock=parts.clock),
+        slots=32,
+        deadline_s=60,
+        retry_max_s=20,
+        on_dead_letter=EndGenerated(questions=questions),
+    )
+
+
+BUILDERS = {builder.__name__: builder for builder in (intake, chunk, embed, index, lifecycle, retrieve, generate)}
+"""A stage's name and the function that builds it."""
+
+
+async def run(settings: WorkerSettings, names: Sequence[str], *, consumer: type[SafeConsumer] = SafeConsumer) -> int:
+    """Run the named stages in this process until it is told to stop; returns its exit code.
+
+    Args:
+        settings: of the worker.
+        names: stages, each at most once.
+        consumer: acknowledges and commits; fault tests put a worse one in.
+    """
+    ready = dict.fromkeys(names, False)
+
+    def on_ready() -> None:
+        ready.update(dict.fromkeys(names, True))
+
+    async with assembled(settings) as parts, Publisher(settings) as publisher:
+        stages = [_watched(BUILDERS[name](parts)) for name in names]
+        await parts.resources.enter_async_context(_endpoint(settings.metrics_port, ready))
+        working = asyncio.create_task(
+            run_worker(
+                stages,
+                kafka=settings,
+                publisher=publisher,
+                blobs=parts.blobs,
+                observer=PrometheusObserver(),
+                before_join=lambda stage: _caught_up(parts, stage),
+                on_ready=on_ready,
+                consumer=consumer,
+            )
+        )
+        return await _with_views(working, parts.views)
+
+
+def _watched(stage: Stage) -> Stage:
+    return replace(stage, handler=Watched(stage=stage.name, handler=stage.handler))
+
+
+async def _with_views(working: "asyncio.Task[int]", views: Sequence[TantivyView]) -> int:
+    """Run the views beside the worker; a view that fails ends the worker."""
+    following = [asyncio.create_task(view.run()) for view in views]
+    try:
+        await asyncio.wait([working, *following], return_when=asyncio.FIRST_COMPLETED)
+        for task in following:
+            if task.done():
+                await task
+        return await working
+    finally:
+        working.cancel()
+        for follower in following:
+            follower.cancel()
+        await asyncio.gather(working, *following, return_exceptions=True)
+
+
+async def _caught_up(parts: Parts, stage: Stage) -> None:
+    if stage.name == "retrieve":
+        await asyncio.gather(*(view.catch_up() for view in parts.views))
+
+
+@asynccontextmanager
+async def _endpoint(port: int, ready: dict[str, bool]) -> AsyncIterator[None]:
+    if not port:
+        yield
+        return
+    async with telemetry.serve_worker_endpoint(port, lambda: ready):
+        yield
+
+
+@asynccontextmanager
+async def assembled(settings: WorkerSettings) -> AsyncIterator[Parts]:
+    """Connect to what the stages share, and close it with the block."""
+    async with AsyncExitStack() as resources:
+        pool = await resources.enter_async_context(_pool(settings))
+        yield Parts(
+            settings=settings,
+            pool=pool,
+            blobs=FolderBlobs(settings.objects_dir),
+            generation=await _generation(pool, settings.generation),
+            clock=SystemClock(),
+            resources=resources,
+        )
+
+
+@asynccontextmanager
+async def _pool(settings: WorkerSettings) -> AsyncIterator["asyncpg.Pool[Any]"]:
+    # terminate, not close: a handler that was cancelled must not hold up the end
+    pool = await open_pool(settings)
+    try:
+        yield pool
+    finally:
+        pool.terminate()
+
+
+async def _generation(pool: "asyncpg.Pool[Any]", name: str) -> Generation:
+    """Read the generation's row, waiting for a database that is still starting."""
+    deadline = time.monotonic() + _DATABASE_WAIT_S
+    while True:
+        try:
+            row = await pool.fetchrow(
+                "SELECT generation AS name, chunker, embedder, dim FROM generations WHERE generation = $1", name
+            )
+            break
+        except Exception as error:
+            if not is_away(error) or time.monotonic() > deadline:
+                raise Fatal(f"cannot read the index generation from Postgres: {error}") from error
+            await asyncio.sleep(0.5)
+    if row is None:
+        raise Fatal(f"there is no index generation {name!r}; HEADRACE_GENERATION names one of the table `generations`")
+    return Generation(**dict(row))
