@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from backbone.telemetry import metrics_response
 from gateway.documents import ServicesOf
+from gateway.problems import Problem
 
 router = APIRouter(tags=["operation"])
 _CHECK_TIMEOUT_S: Final = 3.0
@@ -49,6 +50,8 @@ async def _check(check: Callable[[], Awaitable[object]]) -> Part:
             await check()
     except TimeoutError:
         return Part(ok=False, why=f"no answer within {_CHECK_TIMEOUT_S} seconds")
+    except Problem as error:
+        return Part(ok=False, why=str(error.detail))
     except Exception as error:
         return Part(ok=False, why=f"{type(error).__name__}: {error}")
     return Part(ok=True)
