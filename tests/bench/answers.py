@@ -138,12 +138,14 @@ async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
     parser.add_argument("--model", type=Path, required=True, help="folder of model.safetensors and tokenizer.json")
+    parser.add_argument("--sets", nargs="+", default=[*SETS, CASES], help="names of the sets")
     args = parser.parse_args()
     encoder = OpenvinoEncoder.load(args.model)
-    for name in SETS:
+    for name in [name for name in args.sets if name != CASES]:
         print(*report(name, await asked(args.data / name, encoder), Extractive()), sep="\n", flush=True)
-    cases = await given(args.data / CASES / "cases.jsonl.gz", encoder)
-    print(*report(CASES, cases, Extractive()), sep="\n", flush=True)
+    if CASES in args.sets:
+        cases = await given(args.data / CASES / "cases.jsonl.gz", encoder)
+        print(*report(CASES, cases, Extractive()), sep="\n", flush=True)
     await encoder.close()
 
 

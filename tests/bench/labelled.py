@@ -2,15 +2,13 @@
 
 import gzip
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from schemas.events import Chunk
-
-_BREAK = re.compile(r"(?<=[.!?])[\"')\]]*\s+(?=[A-Z0-9\"'(\[])|\n+")
+from streams.chunk.sentences import sentence_spans
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,18 +59,8 @@ def passage(name: str, text: str, title: str | None = None) -> Chunk:
         end=len(text),
         headings=[title] if title else [],
         n_tokens=0,
-        sentences=list(sentence_spans(text)),
+        sentences=list(sentence_spans(text, 0, len(text), "text")),
     )
-
-
-def sentence_spans(text: str) -> Iterator[tuple[int, int]]:
-    """Cut plain English into sentences; it needs no more than these sets hold."""
-    start = 0
-    for gap in [*_BREAK.finditer(text), None]:
-        end = len(text.rstrip()) if gap is None else gap.start()
-        if text[start:end].strip():
-            yield start, end
-        start = end if gap is None else gap.end()
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

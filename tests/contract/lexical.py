@@ -13,6 +13,7 @@ from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.adapters.tantivy_view import TantivyView
 from streams.ports import LexicalRanker
 from tests.doubles.chunk_feed import MemoryFeed
+from tests.doubles.clock import FrozenClock
 from tests.doubles.lexical_ranker import MemoryLexicalRanker
 
 NOW_MS = 1_790_000_000_000
@@ -51,16 +52,6 @@ class NoBlobs:
         raise codec.BlobMissing(sha256)
 
 
-@dataclass
-class SetClock:
-    """`Clock` that stands still until it is set."""
-
-    time_ms: int = NOW_MS
-
-    def now_ms(self) -> int:
-        return self.time_ms
-
-
 class Lexical(Protocol):
     """A ranker with its log. `write` None deletes; after `settle`, all that was written can be found."""
 
@@ -88,7 +79,7 @@ class MemoryLexical:
 class TantivyLexical:
     """A tantivy view that follows a log in memory."""
 
-    def __init__(self, folder: Path, feed: MemoryFeed, clock: SetClock) -> None:
+    def __init__(self, folder: Path, feed: MemoryFeed, clock: FrozenClock) -> None:
         self.folder = folder
         self.feed = feed
         self.clock = clock

@@ -15,7 +15,8 @@ from schemas.topics import CHUNKS
 from streams.adapters.kafka_feed import KafkaFeed
 from streams.adapters.tantivy_view import TantivyView
 from streams.errors import Transient
-from tests.contract.lexical import NoBlobs, SetClock, chunked, key_of, until
+from tests.contract.lexical import NOW_MS, NoBlobs, chunked, key_of, until
+from tests.doubles.clock import FrozenClock
 
 pytestmark = pytest.mark.integration
 
@@ -28,7 +29,7 @@ async def test_the_view_follows_a_topic_and_finds_what_is_produced_at_once(kafka
         folder=tmp_path / "view",
         feed=KafkaFeed(settings=settings, topic=topic.name),
         blobs=NoBlobs(),
-        clock=SetClock(),
+        clock=FrozenClock(ms=NOW_MS),
     )
     async with Publisher(settings) as publisher:
 

@@ -11,15 +11,16 @@ from schemas.events import Filters
 from streams.adapters.tantivy_index import TantivyIndex
 from streams.adapters.tantivy_view import TantivyView
 from streams.errors import Fatal, Transient
-from tests.contract.lexical import NOW_MS, NoBlobs, SetClock, TantivyLexical, chunked, found, key_of
+from tests.contract.lexical import NOW_MS, NoBlobs, TantivyLexical, chunked, found, key_of
 from tests.doubles.chunk_feed import MemoryFeed
+from tests.doubles.clock import FrozenClock
 
 DAY_MS = 24 * 3600 * 1000
 
 
 async def written(folder: Path, feed: MemoryFeed) -> None:
     """Let a view read two documents, one of them deleted, and stop it."""
-    view = TantivyLexical(folder, feed, SetClock())
+    view = TantivyLexical(folder, feed, FrozenClock(ms=NOW_MS))
     await view.write(key_of("kept"), 1, chunked(key_of("kept"), 1, {"kept": "dam"}))
     await view.write(key_of("gone"), 1, chunked(key_of("gone"), 1, {"gone": "dam"}))
     await view.write(key_of("gone"), 2, None)
@@ -32,7 +33,7 @@ async def test_a_restart_goes_on_where_the_last_commit_stood(tmp_path: Path) -> 
     feed = MemoryFeed()
     await written(tmp_path / "view", feed)
 
-    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
     await view.ranker.catch_up()
 
     assert feed.n_read == 0
@@ -48,7 +49,7 @@ async def test_a_delete_that_came_while_it_was_off_is_right_at_once(tmp_path: Pa
     await written(tmp_path / "view", feed)
     feed.append(await codec.encode(None, key=key_of("kept").encode(), source="/test", blobs=NoBlobs(), version=2))
 
-    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
     await view.ranker.catch_up()
 
     assert await found(view, "dam") == []
@@ -69,7 +70,7 @@ async def test_lost_or_damaged_files_are_built_again(tmp_path: Path, damage: str
         for file in (folder / "index").glob("*.store"):
             file.unlink()
 
-    view = TantivyLexical(folder, feed, SetClock())
+    view = TantivyLexical(folder, feed, FrozenClock(ms=NOW_MS))
     await view.ranker.catch_up()
 
     assert feed.n_read == 4
@@ -81,7 +82,7 @@ async def test_a_topic_that_was_made_again_is_read_from_its_beginning(tmp_path: 
     await written(tmp_path / "view", MemoryFeed())
     feed = MemoryFeed(identity="topic-2", ends={0: 100, 1: 0})
 
-    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
     await view.write(key_of("other"), 1, chunked(key_of("other"), 1, {"other": "dam"}))
     await view.settle()
 
@@ -94,7 +95,7 @@ async def test_a_place_outside_the_log_means_a_new_beginning(tmp_path: Path, fir
     await written(tmp_path / "view", MemoryFeed())
     feed = MemoryFeed(firsts={0: first, 1: 0}, ends={0: end, 1: 0})
 
-    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
     await view.ranker.catch_up()
 
     assert await found(view, "dam") == []
@@ -105,7 +106,7 @@ async def test_a_place_older_than_seven_days_is_not_trusted(tmp_path: Path) -> N
     feed = MemoryFeed()
     await written(tmp_path / "view", feed)
 
-    view = TantivyLexical(tmp_path / "view", feed, SetClock(NOW_MS + 7 * DAY_MS + 1))
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS + 7 * DAY_MS + 1))
     await view.ranker.catch_up()
 
     assert feed.n_read == 4
@@ -114,7 +115,7 @@ async def test_a_place_older_than_seven_days_is_not_trusted(tmp_path: Path) -> N
 
 
 async def test_gaps_at_the_end_of_the_log_do_not_hold_it_up(tmp_path: Path) -> None:
-    view = TantivyLexical(tmp_path / "view", MemoryFeed(ends={0: 7, 1: 3}), SetClock())
+    view = TantivyLexical(tmp_path / "view", MemoryFeed(ends={0: 7, 1: 3}), FrozenClock(ms=NOW_MS))
 
     await asyncio.wait_for(view.ranker.catch_up(), 5)
 
@@ -133,7 +134,7 @@ async def test_records_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
     ):
         feed.append(record)
 
-    view = TantivyLexical(tmp_path / "view", feed, SetClock())
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
     await view.write(key_of(), 1, chunked(key_of(), 1, {"good": "dam"}))
     await view.settle()
 
@@ -142,14 +143,14 @@ async def test_records_that_cannot_be_read_are_left_out(tmp_path: Path) -> None:
 
 
 async def test_nothing_is_answered_before_it_has_caught_up(tmp_path: Path) -> None:
-    view = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=SetClock())
+    view = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=FrozenClock(ms=NOW_MS))
 
     with pytest.raises(Transient, match="not caught up"):
         await view.matching("acme", "dam", Filters(), 1)
 
 
 async def test_nothing_is_answered_after_it_has_stopped(tmp_path: Path) -> None:
-    view = TantivyLexical(tmp_path / "view", MemoryFeed(), SetClock())
+    view = TantivyLexical(tmp_path / "view", MemoryFeed(), FrozenClock(ms=NOW_MS))
     await view.ranker.catch_up()
     await view.stop()
 
@@ -169,7 +170,7 @@ def test_a_folder_that_is_owned_is_refused(tmp_path: Path) -> None:
 
 async def test_a_view_that_cannot_begin_says_so_to_those_who_wait(tmp_path: Path) -> None:
     (tmp_path / "view").write_text("a file, where the folder should be")
-    view = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=SetClock())
+    view = TantivyView(folder=tmp_path / "view", feed=MemoryFeed(), blobs=NoBlobs(), clock=FrozenClock(ms=NOW_MS))
 
     with pytest.raises(Fatal, match="cannot be written"):
         await view.run()

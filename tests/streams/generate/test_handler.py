@@ -12,18 +12,13 @@ from streams.generate.failure import EndQuestion
 from streams.generate.handler import Generate
 from streams.runtime.record import FLUSH, Flush, Inbound, Origin, Outbound
 from streams.runtime.stage import DeadLetter
+from tests.doubles.clock import FrozenClock
 from tests.doubles.question_store import MemoryQuestions, QuestionRow
 from tests.streams.generate.evidence import passage
 
 Q1 = QueryId("q1")
 EVIDENCE = [passage(("First the gate pump is started.", 0.8), ("Then the gate is opened by a lever.", 0.8))]
 TEXT = "First the gate pump is started. [1] Then the gate is opened by a lever. [2]"
-
-
-@dataclass(frozen=True)
-class StoppedClock:
-    def now_ms(self) -> int:
-        return 5_000
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,7 @@ def retrieved(evidence: Sequence[Evidence] = EVIDENCE) -> Inbound[EvidenceRetrie
 
 
 def generate(questions: MemoryQuestions, **changes: Any) -> Generate:
-    ports: dict[str, Any] = {"questions": questions, "answerer": Extractive(margin=0.4), "clock": StoppedClock()}
+    ports: dict[str, Any] = {"questions": questions, "answerer": Extractive(margin=0.4), "clock": FrozenClock(ms=5_000)}
     return Generate(**(ports | changes))
 
 

@@ -11,6 +11,7 @@ from streams.ports import Candidate, Encoded, Vectors
 from streams.retrieve.handler import Retrieve
 from streams.runtime.record import FLUSH, Flush, Inbound, Origin, Outbound
 from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, vector
+from tests.doubles.clock import FrozenClock
 from tests.doubles.dense_ranker import MemoryDenseRanker
 from tests.doubles.generation_store import MemoryGeneration
 from tests.doubles.lexical_ranker import MemoryLexicalRanker
@@ -31,14 +32,6 @@ class EastEncoder:
 
     async def encode_chunks(self, chunks: Sequence[Chunk]) -> Encoded:
         raise AssertionError("a question encodes no chunk")
-
-
-@dataclass(frozen=True)
-class StoppedClock:
-    time_ms: int = NOW_MS
-
-    def now_ms(self) -> int:
-        return self.time_ms
 
 
 class BrokenRanker:
@@ -65,7 +58,7 @@ class Stack:
             "dense": MemoryDenseRanker(generation=self.generation),
             "lexical": self.lexical,
             "passages": MemoryPassages(generation=self.generation),
-            "clock": StoppedClock(),
+            "clock": FrozenClock(ms=NOW_MS),
         }
         return Retrieve(**(ports | changes))
 
