@@ -38,7 +38,7 @@ def list_documents(
         numbers = (each.get("latest_version"), each.get("live_version"), each.get("n_chunks"))
         cells = (str(each["id"]), str(each["status"]), *(_cell(n) for n in numbers), str(failure.get("message", "")))
         table.add_row(*(escape(cell) for cell in cells))
-    console().print(table)
+    console(whole_lines=True).print(table)
     if more:
         console().print(f"there are more; show them with --limit {limit * 10}")
 

@@ -42,9 +42,10 @@ Where = Annotated[
 ]
 
 
-def console() -> Console:
-    """Return where text for people goes."""
-    return Console(highlight=False, soft_wrap=True)
+def console(*, whole_lines: bool = False) -> Console:
+    """Return where text for people goes; with `whole_lines`, a pipe gets tables without a cell cut short."""
+    width = 10_000 if whole_lines and not sys.stdout.isatty() else None
+    return Console(highlight=False, soft_wrap=True, width=width)
 
 
 def errors() -> Console:
