@@ -1,20 +1,21 @@
 """Connections to Kafka: client settings, a producer with awaited deliveries, administration, a reader of partitions."""
 
 import asyncio
+import functools
 import ssl
 import threading
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass
 from datetime import timedelta
 from types import TracebackType
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal, Self, TypeVar
 
 import structlog
 from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
-    ConsumerGroupTopicPartitions,
     KafkaError,
     KafkaException,
     Producer,
@@ -34,9 +35,20 @@ DEAD_LETTER_MAX_BYTES = 3 * 1024 * 1024
 
 _DELIVERY_TIMEOUT_MS = 30_000
 _REQUEST_TIMEOUT_S = 15.0
+_PAUSE_S = 0.1
 _ANY_PARTITION = -1
+_STARTING = frozenset(
+    {
+        KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+        KafkaError.COORDINATOR_NOT_AVAILABLE,
+        KafkaError.NOT_COORDINATOR,
+        KafkaError.LEADER_NOT_AVAILABLE,
+        KafkaError.NOT_LEADER_FOR_PARTITION,
+    }
+)
 _log = structlog.get_logger(__name__)
 
+T = TypeVar("T")
 Headers = Sequence[tuple[str, bytes | None]]
 
 
@@ -104,6 +116,8 @@ class Publisher:
             "acks": "all",
             "linger.ms": 0,
             "compression.type": "zstd",
+            # As Java clients place keys, so that one document stays in one partition whoever sends it.
+            "partitioner": "murmur2_random",
             "message.max.bytes": DEAD_LETTER_MAX_BYTES,
             "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
             "topic.metadata.propagation.max.ms": 5_000,
@@ -219,13 +233,14 @@ class Admin:
     """What the product asks of Kafka beside records. Methods raise KafkaException when the brokers are away."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._client = AdminClient(client_config(settings))
+        self._config = client_config(settings)
+        self._client = AdminClient(self._config)
         self._replication = settings.kafka_replication_factor
 
     async def ensure_topics(
         self, topics: Iterable[Topic], overrides: Mapping[str, Mapping[str, str]] | None = None
     ) -> list[str]:
-        """Create the topics that do not exist; those that do stay as they are.
+        """Create the topics that do not exist, and wait until brokers know them; those that do exist stay as they are.
 
         Args:
             topics: rows of the topic table, templates filled.
@@ -252,6 +267,9 @@ class Admin:
                     raise
             else:
                 created.append(name)
+        async with asyncio.timeout(_REQUEST_TIMEOUT_S):
+            for name in created:
+                await self._until_visible(name)
         return created
 
     async def topic_ids(self, names: Iterable[str]) -> dict[str, str]:
@@ -284,31 +302,53 @@ class Admin:
 
         A partition without a commit counts from its lowest kept offset. Works for groups without members too.
         """
-        asked = self._client.list_consumer_group_offsets([ConsumerGroupTopicPartitions(group)])
-        committed = {(p.topic, p.partition): p.offset for p in (await _result(asked[group])).topic_partitions}
         lag = {}
         for topic in topics:
             starts, ends = await self.start_offsets(topic), await self.end_offsets(topic)
-            places = {p: max(committed.get((topic, p), starts[p]), starts[p]) for p in ends}
-            lag[topic] = sum(ends[p] - places[p] for p in ends)
+            committed = await _patiently(
+                functools.partial(asyncio.to_thread, self._committed, group, topic, list(ends))
+            )
+            lag[topic] = sum(ends[p] - max(committed[p], starts[p]) for p in ends)
         return lag
 
     async def unclaimed_partitions(self, group: str, topic: str) -> int:
         """Return how many partitions of the topic no member of the group holds (0 while the group is rebalancing)."""
-        asked = self._client.describe_consumer_groups([group], request_timeout=_REQUEST_TIMEOUT_S)
-        described = await _result(asked[group])
+        asked = await _patiently(
+            lambda: _results(self._client.describe_consumer_groups([group], request_timeout=_REQUEST_TIMEOUT_S))
+        )
+        described = asked[group]
         if described.state.name not in ("STABLE", "EMPTY", "DEAD"):
             return 0
         held = {p.partition for m in described.members for p in m.assignment.topic_partitions if p.topic == topic}
         return len(set(await self.end_offsets(topic)) - held)
 
+    def _committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
+        """Return what the group has committed; negative where it has nothing."""
+        # not list_consumer_group_offsets(): librdkafka 2.16 ends the process (SIGSEGV) when the coordinator is starting
+        consumer = Consumer(self._config | {"group.id": group, "enable.auto.commit": False})
+        try:
+            places = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=_REQUEST_TIMEOUT_S)
+        finally:
+            consumer.close()
+        return {place.partition: place.offset for place in places}
+
+    async def _until_visible(self, topic: str) -> None:
+        while True:
+            try:
+                await self.topic_ids([topic])
+            except MissingTopic:
+                await asyncio.sleep(_PAUSE_S)
+            else:
+                return
+
     async def _offsets(self, topic: str, spec: OffsetSpec) -> dict[int, int]:
         described = self._client.describe_topics(TopicCollection([topic]), request_timeout=_REQUEST_TIMEOUT_S)
         partitions = (await self._described(topic, described[topic])).partitions
-        asked = self._client.list_offsets(
-            {TopicPartition(topic, p.id): spec for p in partitions}, request_timeout=_REQUEST_TIMEOUT_S
+        places = {TopicPartition(topic, p.id): spec for p in partitions}
+        found = await _patiently(
+            lambda: _results(self._client.list_offsets(places, request_timeout=_REQUEST_TIMEOUT_S))
         )
-        return {place.partition: (await _result(future)).offset for place, future in asked.items()}
+        return {place.partition: offset.offset for place, offset in found.items()}
 
     async def _described(self, name: str, future: "ThreadFuture[Any]") -> Any:
         try:
@@ -321,6 +361,22 @@ class Admin:
 
 async def _result(future: "ThreadFuture[Any]") -> Any:
     return await asyncio.wrap_future(future)
+
+
+async def _results(futures: "Mapping[Any, ThreadFuture[Any]]") -> dict[Any, Any]:
+    return {about: await _result(future) for about, future in futures.items()}
+
+
+async def _patiently(ask: Callable[[], Awaitable[T]]) -> T:
+    """Ask, and again while a coordinator or a leader is only just starting."""
+    deadline = time.monotonic() + _REQUEST_TIMEOUT_S
+    while True:
+        try:
+            return await ask()
+        except KafkaException as error:
+            if error.args[0].code() not in _STARTING or time.monotonic() > deadline:
+                raise
+        await asyncio.sleep(_PAUSE_S)
 
 
 # --- reader of chosen partitions ------------------------------------------------------------------
@@ -424,6 +480,11 @@ class PartitionReader:
             if isinstance(item, BaseException):
                 raise item
             yield item
+
+    @property
+    def n_buffered(self) -> int:
+        """Records that were read and wait for the caller."""
+        return self._arrived.qsize()
 
     def _read(self) -> None:
         try:

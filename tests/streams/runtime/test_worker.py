@@ -290,6 +290,8 @@ async def test_a_topic_that_kafka_compacts_while_it_is_read_is_committed_to_its_
                 await broker.put(topic, wanted[key], key=key)
 
     async with quick_cleaner(broker):
+        wanted[b"first"] = "first"
+        await broker.put(topic, "first")
         await produce(300, 0)
         await until_compacted(broker, topic, 900)
         subject = one(topic, handler)
