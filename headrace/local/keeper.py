@@ -13,7 +13,7 @@ from headrace.local.parts import Part
 from headrace.local.record import PartRecord
 from headrace.local.table import Backoff
 
-STARTING_PROBE_S = 0.1
+STARTING_PROBE_S = 0.2
 WATCHING_PROBE_S = 3.0
 
 
