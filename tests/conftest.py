@@ -22,6 +22,11 @@ from schemas.postgres.migrate import upgrade
 START_S = 90
 
 
+def pytest_configure() -> None:
+    """End on SIGTERM (as `timeout` sends it) as on Ctrl-C, so that the fixtures still end their processes."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
 @pytest.fixture
 def anyio_backend() -> str:
     """Run async tests on asyncio."""
