@@ -1,6 +1,7 @@
 """Workers beside a real broker."""
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,8 +25,9 @@ from streams.runtime.consumer import SafeConsumer
 from streams.runtime.observer import Sample, Silent
 from streams.runtime.record import Flush, Inbound, Outbound
 from streams.runtime.stage import Stage
-from streams.runtime.worker import EXIT_FATAL
-from tests.streams.runtime.bench import Broker, running
+from streams.runtime.worker import EXIT_FATAL, run_worker
+from tests.doubles.blobs import MemoryBlobs
+from tests.streams.runtime.bench import QUICK, Broker, running
 from tests.streams.runtime.bench import broker as connected
 from tests.streams.runtime.factories import stage
 from tests.streams.runtime.waiting import until
@@ -327,3 +329,75 @@ async def until_compacted(broker: Broker, topic: Topic, n_produced: int) -> None
         while len(await broker.read(topic)) > n_produced / 2:
             await broker.put(topic, "roll", key=b"roll")
             await asyncio.sleep(0.5)
+
+
+async def test_pauses_lose_nothing(broker: Broker) -> None:
+    topic = await broker.topic(partitions=2)
+    work = Work()
+    made: list[SafeConsumer] = []
+
+    class Noted(SafeConsumer):
+        def __init__(self, *args: Any, **kw: Any) -> None:
+            super().__init__(*args, **kw)
+            made.append(self)
+
+    subject = one(topic, work, slots=2)
+    rng = random.Random(7)
+    async with running(broker, subject, consumer=Noted):
+        for turn in range(20):
+            place = rng.choice(sorted(made[0].assignment()))
+            await made[0].pause_native(place)
+            for partition in (0, 1):
+                await broker.put(topic, *(f"{turn}-{partition}-{n}" for n in range(100)), partition=partition)
+            await made[0].resume_native(place)
+        await broker.until_committed(subject.group, topic, 4_000)
+    assert len(set(work.done)) == len(work.done) == 4_000
+
+
+async def test_a_commit_that_fails_is_made_again_without_new_records(broker: Broker) -> None:
+    topic = await broker.topic()
+    refused = 0
+
+    class Refusing(SafeConsumer):
+        async def _commit(self, offsets: Any) -> bool:
+            nonlocal refused
+            refused += 1
+            return False if refused <= 2 else await super()._commit(offsets)
+
+    subject = one(topic, Work())
+    await broker.put(topic, "a", "b")
+    async with running(broker, subject, consumer=Refusing):
+        await broker.until_committed(subject.group, topic, 2)
+    assert refused > 2
+
+
+async def test_a_stage_joins_its_group_only_after_what_must_come_before(broker: Broker) -> None:
+    topic = await broker.topic()
+    work, may_join, events = Work(), asyncio.Event(), []
+
+    async def before_join(subject: Stage) -> None:
+        events.append(subject.name)
+        await may_join.wait()
+
+    await broker.put(topic, "a")
+    worker = asyncio.create_task(
+        run_worker(
+            [one(topic, work)],
+            kafka=broker.settings,
+            publisher=broker.publisher,
+            blobs=MemoryBlobs(),
+            before_join=before_join,
+            on_ready=lambda: events.append("ready"),
+            timing=QUICK,
+        )
+    )
+    try:
+        await until(lambda: events == ["retrieve"])
+        await asyncio.sleep(0.5)
+        assert (events, work.begun) == (["retrieve"], [])
+        may_join.set()
+        await until(lambda: work.done == ["a"])
+        await until(lambda: events == ["retrieve", "ready"])
+    finally:
+        worker.cancel()
+        await asyncio.wait({worker})
