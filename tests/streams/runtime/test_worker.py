@@ -25,7 +25,7 @@ from streams.runtime.consumer import SafeConsumer
 from streams.runtime.observer import Sample, Silent
 from streams.runtime.record import Flush, Inbound, Outbound
 from streams.runtime.stage import Stage
-from streams.runtime.worker import EXIT_FATAL, run_worker
+from streams.runtime.worker import EXIT_CRASHED, EXIT_FATAL, run_worker
 from tests.doubles.blobs import MemoryBlobs
 from tests.streams.runtime.bench import QUICK, Broker, running
 from tests.streams.runtime.bench import broker as connected
@@ -401,3 +401,15 @@ async def test_a_stage_joins_its_group_only_after_what_must_come_before(broker: 
     finally:
         worker.cancel()
         await asyncio.wait({worker})
+
+
+async def test_a_crash_of_one_app_ends_the_worker(broker: Broker) -> None:
+    topics = [await broker.topic() for _ in range(2)]
+
+    class Broken(SafeConsumer):
+        async def _commit(self, offsets: Any) -> bool:
+            raise RuntimeError("broken")
+
+    await broker.put(topics[0], "a")
+    async with running(broker, *(one(topic, Work()) for topic in topics), consumer=Broken) as worker:
+        assert await asyncio.wait_for(worker, 30) == EXIT_CRASHED
