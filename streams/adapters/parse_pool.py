@@ -27,7 +27,7 @@ START_S: Final = 60.0
 OUTLIVE_S: Final = 5.0
 """How much longer than the timeout a child goes on when there is nobody left to kill it."""
 
-_COMMAND: Final = (sys.executable, "-P", "-W", "ignore", "-m", "streams.chunk.child")
+_KILLED: Final = "killed"
 _OUT_OF_MEMORY: Final = (b"memory allocation of", b"MemoryError", b"bad_alloc")
 _READ_BYTES: Final = 1024 * 1024
 
@@ -77,12 +77,14 @@ class ParsePool:
         timeout_s: longest time for one document.
         memory_bytes: what one document may take on top of what an idle child holds.
         n_children: documents that are parsed at once.
+        module: what a child runs; it speaks as `streams.chunk.child`.
     """
 
     tokenizer_file: Path
     timeout_s: float
     memory_bytes: int
     n_children: int = field(default_factory=lambda: min(4, os.cpu_count() or 1))
+    module: str = "streams.chunk.child"
     _slots: asyncio.Semaphore = field(init=False, repr=False)
     _filling: asyncio.Lock = field(init=False, repr=False, default_factory=asyncio.Lock)
     _closed: bool = field(init=False, repr=False, default=False)
@@ -103,6 +105,8 @@ class ParsePool:
                 reply = await self._reply(await self._started(), task)
         if isinstance(reply, Parsed):
             return reply
+        if reply.reason == _KILLED:
+            raise Transient("the process that parsed the document was killed from outside")
         raise Unprocessable(reply.reason, self._message(reply) if reply.ended else reply.message)
 
     async def close(self) -> None:
@@ -149,7 +153,7 @@ class ParsePool:
         words = await child.last_words()
         code = child.process.returncode or 0
         if code == -signal.SIGKILL:
-            raise Transient("the process that parsed the document was killed from outside")
+            return Refused(reason=_KILLED, message="", ended=True)
         if any(word in words for word in _OUT_OF_MEMORY):
             return Refused(reason="parse_memory", message="", ended=True)
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
@@ -203,8 +207,9 @@ class ParsePool:
             limit_s=self.timeout_s + OUTLIVE_S,
         )
         try:
+            command = (sys.executable, "-P", "-W", "ignore", "-m", self.module)
             process = await asyncio.create_subprocess_exec(
-                *_COMMAND, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment(), limit=_READ_BYTES
+                *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment(), limit=_READ_BYTES
             )
             child = _Child(process=process)
             self._children.add(child)

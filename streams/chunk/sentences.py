@@ -21,7 +21,7 @@ _FENCE: Final = re.compile(r" {0,3}(?P<fence>`{3,}(?=[^`\n]*(?:\n|\Z))|~{3,})")
 _ITEM: Final = re.compile(r"[ \t]*(?:>[ \t]?)*(?:[-*+•]|\d{1,9}[.)])[ \t]+")
 _QUOTE: Final = re.compile(r"[ \t]*(?:>[ \t]?)+")
 _ROW: Final = re.compile(r"[ \t]*\|")
-_RULE: Final = re.compile(r"[\s|:+=_*-]+")
+_RULE: Final = re.compile(r"[\s|:+=_*`~#>-]+")
 _LINE: Final = re.compile(r"[^\n]*(?:\n|\Z)")
 
 

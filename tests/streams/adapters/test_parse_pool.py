@@ -1,0 +1,136 @@
+"""The parse pool and files that do not want to be parsed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from streams.adapters.parse_pool import SMALL_CHARS, ParsePool
+from streams.errors import Fatal, Transient, Unprocessable
+from tests.streams.chunk.vocabulary import tokenizer_file
+
+
+def pool_of(folder: Path, *, timeout_s: float = 60, n_children: int = 1) -> ParsePool:
+    return ParsePool(
+        tokenizer_file=tokenizer_file(folder),
+        timeout_s=timeout_s,
+        memory_bytes=256 * 1024**2,
+        n_children=n_children,
+        module="tests.streams.adapters.hostile_child",
+    )
+
+
+@pytest.fixture
+async def pool(tmp_path: Path) -> AsyncIterator[ParsePool]:
+    pool = pool_of(tmp_path)
+    yield pool
+    await pool.close()
+
+
+async def parsed(pool: ParsePool, how: str = "prints", text: str = "water") -> str:
+    return (await pool.parse(text, content_type=f"test/{how}", chunker="structure")).text
+
+
+async def child_of(pool: ParsePool, text: str = "water") -> str:
+    return (await parsed(pool, text=text)).removeprefix(text).split()[0]
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "words"),
+    [
+        ("hogs", "parse_memory", "268435456 bytes"),
+        ("hogs_in_c", "parse_memory", "268435456 bytes"),
+        ("exits", "parse_crashed", "exit code 3"),
+        ("segfaults", "parse_crashed", "SIGSEGV"),
+        ("raises", "parse_crashed", "KeyError in hostile_child.py"),
+    ],
+)
+async def test_a_hostile_file_fails_alone(pool: ParsePool, how: str, reason: str, words: str) -> None:
+    used = await child_of(pool)
+
+    with pytest.raises(Unprocessable, match=words) as caught:
+        await parsed(pool, how, text="SECRET")
+
+    assert caught.value.reason == reason
+    assert "SECRET" not in caught.value.message
+    assert await child_of(pool) != used
+
+
+async def test_a_file_that_takes_for_ever_is_ended_in_time(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, timeout_s=0.3)
+    try:
+        with pytest.raises(Unprocessable, match=r"longer than 0\.3 s") as caught:
+            await parsed(pool, "loops")
+        assert caught.value.reason == "parse_timeout"
+        assert await child_of(pool)
+    finally:
+        await pool.close()
+
+
+async def test_a_good_file_does_not_wait_for_a_hostile_one(tmp_path: Path) -> None:
+    pool = pool_of(tmp_path, n_children=2)
+    try:
+        hostile = asyncio.ensure_future(parsed(pool, "loops"))
+        assert await parsed(pool)
+        assert not hostile.done()
+    finally:
+        await pool.close()
+    with pytest.raises(Transient):
+        await hostile
+
+
+async def test_a_child_that_is_killed_from_outside_costs_no_document(pool: ParsePool) -> None:
+    with pytest.raises(Transient, match="killed from outside"):
+        await parsed(pool, "is_killed")
+
+
+async def test_an_idle_child_that_died_is_replaced(pool: ParsePool) -> None:
+    child = psutil.Process(int(await child_of(pool)))
+    child.kill()
+
+    assert int(await child_of(pool)) != child.pid
+
+
+async def test_small_files_share_a_child_and_a_large_one_uses_it_up(pool: ParsePool) -> None:
+    first, second = await child_of(pool), await child_of(pool)
+    large = await child_of(pool, "x" * (SMALL_CHARS + 1))
+
+    assert first == second == large
+    assert await child_of(pool) != large
+
+
+async def test_a_child_knows_no_secret_of_the_worker(pool: ParsePool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADRACE_POSTGRES_DSN", "postgresql://secret")
+
+    assert "HEADRACE" not in await parsed(pool)
+
+
+async def test_a_cancelled_parse_ends_its_child(pool: ParsePool) -> None:
+    task = asyncio.ensure_future(parsed(pool, "loops"))
+    await asyncio.wait([task], timeout=2)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    assert await parsed(pool)
+    assert len(psutil.Process().children()) <= 2
+
+
+async def test_closing_leaves_no_process(pool: ParsePool) -> None:
+    child = int(await child_of(pool))
+
+    await pool.close()
+
+    assert not psutil.pid_exists(child)
+    with pytest.raises(Transient, match="closed"):
+        await parsed(pool)
+
+
+async def test_without_its_tokenizer_the_worker_stops(tmp_path: Path) -> None:
+    pool = ParsePool(tokenizer_file=tmp_path / "none.json", timeout_s=1, memory_bytes=1024**3, n_children=1)
+
+    with pytest.raises(Fatal, match="cannot start"):
+        await pool.parse("water", content_type="text/plain", chunker="structure")
+    await pool.close()
