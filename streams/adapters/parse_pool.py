@@ -102,7 +102,7 @@ class ParsePool:
             used = child.n_tasks > 0
             reply = await self._reply(child, task)
             if used and isinstance(reply, Refused) and reply.ended and reply.reason != "parse_timeout":
-                reply = await self._reply(await self._started(), task)
+                reply = await self._reply(await self._fresh(), task)
         if isinstance(reply, Parsed):
             return reply
         if reply.reason == _KILLED:
@@ -176,6 +176,13 @@ class ParsePool:
             self._children.discard(child)
         return await self._started()
 
+    async def _fresh(self) -> _Child:
+        child = next((idle for idle in self._idle if idle.n_tasks == 0), None)
+        if child is None:
+            return await self._started()
+        self._idle.remove(child)
+        return child
+
     async def _warm(self, child: _Child) -> None:
         """Wait until a child has loaded what it needs."""
         if child.ready:
@@ -186,10 +193,13 @@ class ParsePool:
         except TimeoutError as error:
             raise Transient(f"a process for parsing did not start within {START_S:g} s") from error
         except IncompleteReadError as error:
-            words = (await child.last_words()).decode(errors="replace").strip()
+            words = (await child.last_words()).decode(errors="replace").split("\n")
+            why = next((line for line in reversed(words) if line.strip()), "it said nothing")
             if (child.process.returncode or 0) < 0:
                 raise Transient("a process for parsing was ended from outside while it started") from error
-            raise Fatal(f"a process for parsing cannot start: {words[-500:]}") from error
+            raise Fatal(
+                f"a process for parsing cannot start: {why[:500]}; is {str(self.tokenizer_file)!r} a tokenizer file?"
+            ) from error
 
     async def _fill(self) -> None:
         """Start children until one more than can work stands ready; a new one goes last, so that it may warm up."""
@@ -211,11 +221,18 @@ class ParsePool:
             process = await asyncio.create_subprocess_exec(
                 *command, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment(), limit=_READ_BYTES
             )
-            child = _Child(process=process)
-            self._children.add(child)
-            await child.send(setup)
         except OSError as error:
             raise Transient(f"no process for parsing can be started: {error}") from error
+        child = _Child(process=process)
+        self._children.add(child)
+        try:
+            await child.send(setup)
+        except BaseException as error:
+            child.kill()
+            self._children.discard(child)
+            if isinstance(error, OSError):
+                raise Transient(f"a process for parsing ended while it started: {error}") from error
+            raise
         return child
 
 

@@ -11,6 +11,7 @@ from streams.chunk.document import Document, Heading
 
 _FRONT_MATTER: Final = re.compile(r"---[ \t]*\n(?P<body>(?:.*\n)*?)(?:---|\.\.\.)[ \t]*(?:\n|\Z)")
 _TITLE: Final = re.compile(r"^title[ \t]*:[ \t]*(?P<title>\S.*?)[ \t]*$", re.MULTILINE)
+_BLOCK_SCALAR: Final = re.compile(r"[>|][-+\d]*")  # the title stands on the lines below: not read
 _TEXT_TOKENS: Final = ("text", "code_inline", "softbreak")
 TITLE_MAX_CHARS: Final = 500
 
@@ -47,6 +48,8 @@ def _front_matter(text: str) -> tuple[str | None, str]:
     title = named["title"] if named is not None else None
     if title is not None and len(title) > 1 and title[0] == title[-1] and title[0] in "'\"":
         title = title[1:-1].strip()
+    if title is not None and _BLOCK_SCALAR.fullmatch(title):
+        title = None
     return (title[:TITLE_MAX_CHARS] if title else None), text[matter.end() :]
 
 

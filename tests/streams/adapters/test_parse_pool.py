@@ -1,6 +1,7 @@
 """The parse pool and files that do not want to be parsed."""
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -126,6 +127,44 @@ async def test_closing_leaves_no_process(pool: ParsePool) -> None:
     assert not psutil.pid_exists(child)
     with pytest.raises(Transient, match="closed"):
         await parsed(pool)
+
+
+ORPHANED = """
+import asyncio, pathlib, sys
+from streams.adapters.parse_pool import ParsePool
+
+async def main() -> None:
+    pool = ParsePool(
+        tokenizer_file=pathlib.Path(sys.argv[1]), timeout_s=60, memory_bytes=2**28, n_children=1,
+        module="tests.streams.adapters.hostile_child",
+    )
+    print((await pool.parse("water", content_type="test/prints", chunker="structure")).text.split()[1], flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(main())
+"""
+
+
+def _runs(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+async def test_children_end_with_a_worker_that_is_killed(tmp_path: Path) -> None:
+    worker = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", ORPHANED, str(tokenizer_file(tmp_path)), stdout=asyncio.subprocess.PIPE
+    )
+    assert worker.stdout is not None
+    child = int(await worker.stdout.readline())
+
+    worker.kill()
+    await worker.wait()
+
+    async with asyncio.timeout(10):
+        while _runs(child):  # noqa: ASYNC110  # a process that is nobody's child tells nobody when it ends
+            await asyncio.sleep(0.02)
 
 
 async def test_without_its_tokenizer_the_worker_stops(tmp_path: Path) -> None:

@@ -27,6 +27,10 @@ def test_front_matter_is_taken_off_and_names_the_title() -> None:
     assert document.text == "# Gates\n\nOpen.\n"
 
 
+def test_a_title_on_lines_of_its_own_is_left_to_the_headings() -> None:
+    assert parse_markdown("---\ntitle: >-\n  Water\n---\n# Gates\n").title == "Gates"
+
+
 def test_a_rule_at_the_start_is_no_front_matter() -> None:
     assert parse_markdown("---\nWords.\n---\n").text == "---\nWords.\n---\n"
 
