@@ -148,8 +148,9 @@ def chunk(parts: Parts) -> Stage:
             chunker=parts.generation.chunker,
             clock=parts.clock,
         ),
-        slots=8,
-        deadline_s=settings.parse_timeout_ms / 1000 + 60,
+        slots=pool.n_children,
+        # a document may be parsed twice, each time by a child that has to start first
+        deadline_s=2 * settings.parse_timeout_ms / 1000 + 120,
         on_dead_letter=FailedDocument(stage="chunk", clock=parts.clock),
     )
 
@@ -188,7 +189,8 @@ def index(parts: Parts) -> Stage:
         topic=EMBEDDINGS.named(parts.generation.name),
         handler=Index(generation=parts.chunks_and_vectors, name=parts.generation.name, clock=parts.clock),
         slots=4,
-        deadline_s=300,
+        # 20,000 chunks enter the vector index
+        deadline_s=900,
         on_dead_letter=FailedDocument(stage="index", clock=parts.clock),
     )
 

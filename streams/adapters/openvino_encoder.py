@@ -69,7 +69,7 @@ class OpenvinoEncoder:
 
         Args:
             folder: where they are.
-            threads: of the model; 0: one per core that this process may use.
+            threads: of the model; 0: one per core.
             on_encoded: see the class.
 
         Raises:
@@ -84,7 +84,7 @@ class OpenvinoEncoder:
         tokenizer.no_padding()
         options = {
             "INFERENCE_PRECISION_HINT": "f32",
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }

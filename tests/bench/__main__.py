@@ -20,7 +20,6 @@ from typing import Any
 import httpx
 from confluent_kafka import Producer
 from httpx_sse import aconnect_sse
-from streams.adapters.parse_pool import ParsePool
 
 from backbone.settings import WorkerSettings
 from headrace.local import stack as local
@@ -32,6 +31,7 @@ from schemas.ids import new_query_id
 from schemas.topics import INGEST
 from streams import wiring
 from streams.adapters.openvino_encoder import OpenvinoEncoder
+from streams.adapters.parse_pool import ParsePool
 from streams.generate.extractive import Extractive
 from streams.runtime.record import Inbound, Origin, Outbound
 from tests.stack import Stack, running

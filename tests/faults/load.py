@@ -143,20 +143,27 @@ class Load:
         """Poll until a reader is told that the last operation is done, and note when."""
         if document not in self._submissions:
             return
-        op, submission = self._submissions[document]
+        op, _ = self._submissions[document]
+        status = await self.await_status(client, document, "indexed", "deleted", "failed")
+        if status in {"indexed", "deleted"}:
+            self.history.add("visible", op=op, document=document, status=status)
+        elif status == "failed":
+            self.history.add("failed", op=op, document=document)
+
+    async def await_status(self, client: httpx.AsyncClient, document: str, *statuses: str) -> str | None:
+        """Poll until the last operation on a document has one of these statuses; None when that takes too long."""
         end = time.monotonic() + self.wait_s
         while time.monotonic() < end and not self.stop.is_set():
-            response = await client.post(
-                "/v1/documents/lookup", json={"documents": [{"id": document, "submission": submission}]}
-            )
-            status = response.json()["documents"][0]["status"] if response.status_code == 200 else "?"
-            if status in {"indexed", "deleted"}:
-                self.history.add("visible", op=op, document=document, status=status)
-                return
-            if status == "failed":
-                self.history.add("failed", op=op, document=document, answer=response.json())
-                return
+            if (status := await self.status(client, document)) in statuses:
+                return status
             await asyncio.sleep(0.1)
+        return None
+
+    async def status(self, client: httpx.AsyncClient, document: str) -> str:
+        """What a reader is told of the last operation on a document."""
+        wanted = {"id": document, "submission": self._submissions[document][1]}
+        response = await client.post("/v1/documents/lookup", json={"documents": [wanted]})
+        return str(response.json()["documents"][0]["status"]) if response.status_code == 200 else "?"
 
     def _paragraph(self, rng: random.Random) -> tuple[str, str]:
         """Return a marker and a paragraph of two sentences that holds it."""

@@ -88,12 +88,15 @@ async def _large_then_small(stack: Stack, load: Load) -> None:
     rng = random.Random(f"{load.seed}/large")
     async with load.client() as client:
         await load.submit(client, "large", rng, n_new=2500)
+        # parsed, so that it stands before the small ones in the log that the encoder reads
+        await load.await_status(client, "large", "chunked")
         small = [f"small/{n}" for n in range(24)]
         for document in small:
             await load.submit(client, document, rng, n_new=1)
         await asyncio.gather(*(load.await_visible(client, document) for document in small))
-    # commits run twice a second
-    await asyncio.sleep(1.5)
+        # commits run twice a second
+        await asyncio.sleep(1.5)
+        assert await load.status(client, "large") == "chunked", "the large document is no longer on its way"
     kill(stack, "worker-ingest-1", load.history)
     await load.settle(45)
     await load.observe()
