@@ -57,6 +57,7 @@ class SafeConsumer(driver.Consumer):
         self._ledgers: dict[TP, Ledger] = {}
         self._committed: dict[TP, int] = {}
         self._paused_by_us: set[TP] = set()
+        self._seek_due = True
         self._in_flight_bytes = 0
         self._room = asyncio.Event()
         self.fetched_at = self.progressed_at = time.monotonic()
@@ -65,11 +66,11 @@ class SafeConsumer(driver.Consumer):
             while self._in_flight_bytes and self._in_flight_bytes + _size(message) > self._buffer_bytes:
                 self._room.clear()
                 await self._room.wait()
-            if message.generation_id != self.app.consumer_generation_id:
+            if self._outdated(message.generation_id):
                 return
             self.fetched_at = time.monotonic()
             self._in_flight_bytes += _size(message)
-            self._ledgers.setdefault(message.tp, Ledger()).hand_out(message.offset, self.fetched_at)
+            self._ledgers[message.tp].hand_out(message.offset, self.fetched_at)
             await callback(message)
 
         super().__init__(transport, hand_out, *args, **kw)
@@ -129,29 +130,52 @@ class SafeConsumer(driver.Consumer):
         await super().on_partitions_revoked(revoked)
         self._reset()
 
+    async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
+        """Take up what was assigned; it may be nothing."""
+        await super().on_partitions_assigned(assigned, generation_id)
+        if not assigned:
+            await self._flow.restart()
+
     async def perform_seek(self) -> None:
-        """Go to the committed offsets, or to the beginning where there are none."""
+        """Let the fetching loop seek before it fetches again.
+
+        Faust calls this beside a fetch that may still be on its way; what that brings after a seek would be dropped,
+        as the flow has not resumed, and never come again.
+        """
         self._reset()
+
+    def _reset(self) -> None:
+        self._seek_due = True
+        self._ledgers, self._committed, self._in_flight_bytes = {}, {}, 0
+        self._room.set()
+
+    def _outdated(self, generation: int) -> bool:
+        """Whether what was fetched is to be left out: positions are about to be reset, so it comes again."""
+        return self._seek_due or not self.flow_active or self.app.consumer_generation_id != generation
+
+    async def _seek_to_committed(self) -> None:
+        """Go to the committed offsets, or to the beginning where there are none. Nothing is being fetched meanwhile."""
+        generation = self.app.consumer_generation_id
         await self._flow.restart()
-        rewind = []
+        ledgers, committed, rewind = {}, {}, []
         for place, offset in (await self.seek_to_committed()).items():
             tp = TP(place.topic, place.partition)
-            if offset is None or offset < 1:
+            known = offset is not None and offset >= 0
+            ledgers[tp] = Ledger(next=offset if known else None)
+            if known:
+                committed[tp] = offset
+            if not known or offset == 0:
                 rewind.append(place)
-            if offset is not None and offset >= 0:
-                self._ledgers[tp], self._committed[tp] = Ledger(next=offset), offset
         if rewind:
             # aiokafka's seek_to_committed leaves out partitions whose offset is None or 0
             await self._thread.seek_to_beginning(*rewind)
-        paused = self._paused_by_us & set(self.assignment())
+        paused = self._paused_by_us & set(ledgers)
         if paused:
             # aiokafka forgets pauses when partitions are assigned
             await self.pause_native(*paused)
-        self.fetched_at = self.progressed_at = time.monotonic()
-
-    def _reset(self) -> None:
-        self._ledgers, self._committed, self._in_flight_bytes = {}, {}, 0
-        self._room.set()
+        if self.flow_active and generation == self.app.consumer_generation_id and set(ledgers) == self.assignment():
+            self._ledgers, self._committed, self._seek_due = ledgers, committed, False
+            self.fetched_at = self.progressed_at = time.monotonic()
 
     # --- fetching ---------------------------------------------------------------------------------
 
@@ -160,8 +184,7 @@ class SafeConsumer(driver.Consumer):
         records, _active = await self._wait_next_records(timeout)
         generation = self.app.consumer_generation_id
         for tp, record in self.scheduler.iterate(records or {}):
-            # what is left out in a rebalance comes again, as positions are reset before the flow resumes
-            if self.should_stop or not self.flow_active or self.app.consumer_generation_id != generation:
+            if self.should_stop or self._outdated(generation):
                 return
             yield tp, self._to_message(tp, record)
 
@@ -170,7 +193,13 @@ class SafeConsumer(driver.Consumer):
         if not self.flow_active:
             await self.wait(self.can_resume_flow.wait())
         active = self._get_active_partitions()
-        if not active:
+        if active and self._seek_due:
+            try:
+                await self._seek_to_committed()
+            except Exception as error:
+                # another rebalance, or a broker that is away; the watchdog bites when it stays so
+                _log.warning("seek_failed", error=repr(error))
+        if not active or self._seek_due:
             await self.sleep(_POLL_WHEN_FULL_S)
             return {}, active
         wait = _POLL_BESIDE_FULL_S if self._buffered_partitions else timeout

@@ -10,6 +10,7 @@ from faust.types import TP
 from faust.types.tuples import ConsumerMessage
 
 from streams.runtime.consumer import SafeConsumer, SafeTransport
+from streams.runtime.ledger import Ledger
 
 TOPIC = "questions"
 PLACE = TP(TOPIC, 0)
@@ -37,6 +38,11 @@ class Bench:
             self._keep, on_partitions_revoked=None, on_partitions_assigned=None
         )
         self.app.consumer = self.consumer
+        self.place()
+
+    def place(self) -> None:
+        """What seeking does: from here on records are handed out."""
+        self.consumer._ledgers, self.consumer._seek_due = {PLACE: Ledger()}, False
 
     async def _keep(self, message: ConsumerMessage) -> None:
         self.handed_out.append(message)
@@ -87,6 +93,23 @@ async def test_a_record_fetched_before_a_rebalance_is_not_handed_out_after_it() 
     await bench.hand_out(0)
     assert bench.handed_out == []
     assert bench.committable() is None
+
+
+async def test_between_a_reset_and_the_seek_nothing_is_handed_out_nor_committed() -> None:
+    bench = Bench()
+    (message,) = await bench.hand_out(40)
+    await bench.consumer.perform_seek()
+    await bench.hand_out(41)
+    assert [message.offset for message in bench.handed_out] == [40]
+    assert not bench.consumer.ack(message)
+    assert bench.committable() is None
+
+
+async def test_while_the_flow_stands_nothing_is_handed_out() -> None:
+    bench = Bench()
+    bench.consumer.stop_flow()
+    await bench.hand_out(0)
+    assert bench.handed_out == []
 
 
 async def test_a_gap_is_no_reason_to_stop() -> None:

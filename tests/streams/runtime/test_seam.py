@@ -29,6 +29,7 @@ OVERRIDDEN = {
     "_commit_offsets": "1a69799041188441",
     "wait_empty": "e4662fe24f094819",
     "on_partitions_revoked": "d04b7ae72c6fc206",
+    "on_partitions_assigned": "29ce96596f05a18c",
     "perform_seek": "0e8c130ff4b0afd8",
     "getmany": "4b168d84882a70d6",
     "_wait_next_records": "6218e1969a636b3f",
