@@ -33,14 +33,12 @@ from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
 from streams.errors import Fatal
 from streams.generate.extractive import Extractive
-from streams.generate.failure import EndQuestion as EndGenerated
 from streams.generate.handler import Generate
 from streams.index.handler import Index
 from streams.intake.handler import Intake
 from streams.intake.rejected import Rejected
 from streams.lifecycle.handler import Project
-from streams.outcome import FailedDocument
-from streams.retrieve.failure import EndQuestion as EndRetrieved
+from streams.outcome import FailedDocument, FailedQuestion
 from streams.retrieve.handler import Retrieve
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.stage import Stage
@@ -233,7 +231,7 @@ def retrieve(parts: Parts) -> Stage:
         slots=16,
         deadline_s=30,
         retry_max_s=20,
-        on_dead_letter=EndRetrieved(questions=questions),
+        on_dead_letter=FailedQuestion(questions=questions),
     )
 
 
@@ -248,7 +246,7 @@ def generate(parts: Parts) -> Stage:
         slots=32,
         deadline_s=60,
         retry_max_s=20,
-        on_dead_letter=EndGenerated(questions=questions),
+        on_dead_letter=FailedQuestion(questions=questions),
     )
 
 

@@ -5,13 +5,13 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
 from schemas.codec import Blobs
-from schemas.events import Chunk, DocumentAccepted, DocumentChunked, LifecycleChanged
-from schemas.ids import DocumentKey, InvalidId, chunk_id, parse_document_key
-from schemas.topics import CHUNKS, LIFECYCLE
+from schemas.events import Chunk, DocumentAccepted, DocumentChunked
+from schemas.ids import DocumentKey, chunk_id
+from schemas.topics import CHUNKS
 from streams.chunk.document import Parsed
 from streams.chunk.parser import Parser
-from streams.errors import Unprocessable
 from streams.ports import Clock, DocumentStore
+from streams.progress import became, is_superseded, place_of
 from streams.runtime.record import Flush, Inbound, Outbound
 
 
@@ -35,9 +35,9 @@ class ChunkDocument:
 
     async def __call__(self, record: Inbound[DocumentAccepted]) -> AsyncIterator[Outbound | Flush]:
         """Publish the chunks, or the tombstone, and say so; `superseded` where a newer version exists."""
-        key, version = _place(record)
-        if await self._is_old(key, version):
-            yield self._became("superseded", key, version)
+        key, version = place_of(record)
+        if await is_superseded(self.documents, key, version):
+            yield became("superseded", key, version, stage="chunk", clock=self.clock)
             return
         topic = CHUNKS.named(self.chunker)
         if record.event is None:
@@ -45,11 +45,11 @@ class ChunkDocument:
             return
         chunked = await self._chunked(key, record.event)
         # Once more, because parsing takes time: compaction keeps the last record, not the highest version.
-        if await self._is_old(key, version):
-            yield self._became("superseded", key, version)
+        if await is_superseded(self.documents, key, version):
+            yield became("superseded", key, version, stage="chunk", clock=self.clock)
             return
         yield Outbound(topic=topic, key=key.encode(), event=chunked, version=version)
-        yield self._became("chunked", key, version, n_chunks=len(chunked.chunks))
+        yield became("chunked", key, version, n_chunks=len(chunked.chunks), stage="chunk", clock=self.clock)
 
     async def _chunked(self, key: DocumentKey, event: DocumentAccepted) -> DocumentChunked:
         parsed = await self.parser.parse(event.text, content_type=event.content_type, chunker=self.chunker)
@@ -67,22 +67,6 @@ class ChunkDocument:
             acl=event.acl,
             submitted_ms=event.submitted_ms,
         )
-
-    async def _is_old(self, key: DocumentKey, version: int) -> bool:
-        latest = await self.documents.latest_version(key)
-        return latest is not None and latest > version
-
-    def _became(self, status: str, key: DocumentKey, version: int, n_chunks: int | None = None) -> Outbound:
-        event = LifecycleChanged(
-            tenant=key.tenant,
-            document=key.document,
-            version=version,
-            status=status,
-            stage="chunk",
-            at_ms=self.clock.now_ms(),
-            n_chunks=n_chunks,
-        )
-        return Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)
 
 
 def named_chunks(key: DocumentKey, chunker: str, parsed: Parsed) -> list[Chunk]:
@@ -106,20 +90,3 @@ def named_chunks(key: DocumentKey, chunker: str, parsed: Parsed) -> list[Chunk]:
             )
         )
     return chunks
-
-
-def _place(record: Inbound[DocumentAccepted]) -> tuple[DocumentKey, int]:
-    """Return document and version of a record; its key and value must agree."""
-    try:
-        key = parse_document_key(record.key)
-    except InvalidId as error:
-        raise Unprocessable("bad_key", str(error)) from error
-    if record.event is None:
-        if record.version is None:
-            raise Unprocessable("no_version", "a tombstone without a version header cannot be put in order")
-        return key, record.version
-    if (record.event.tenant, record.event.document) != (key.tenant, key.document):
-        raise Unprocessable(
-            "bad_key", f"the key is {str(key)!r}, the value speaks of {record.event.tenant}/{record.event.document!r}"
-        )
-    return key, record.event.version

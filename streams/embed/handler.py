@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from schemas.events import Chunk, DocumentChunked, DocumentEmbedded, LifecycleChanged
-from schemas.ids import ChunkId, DocumentKey, InvalidId, parse_document_key
-from schemas.topics import EMBEDDINGS, LIFECYCLE
-from streams.errors import Unprocessable
+from schemas.events import Chunk, DocumentChunked, DocumentEmbedded
+from schemas.ids import ChunkId
+from schemas.topics import EMBEDDINGS
 from streams.ports import Clock, DocumentStore, Encoder, GenerationStore, Vectors
+from streams.progress import became, is_superseded, place_of
 from streams.runtime.record import Flush, Inbound, Outbound
 
 Vectored = tuple[Vectors, Vectors]
@@ -42,24 +42,25 @@ class Embed:
     on_spared: Callable[[int], None] = lambda n: None
 
     async def __call__(self, record: Inbound[DocumentChunked]) -> AsyncIterator[Outbound | Flush]:
-        """Publish the document with its vectors, or pass its tombstone on; `superseded` when a newer version exists."""
-        key = _key(record)
+        """Publish the document with its vectors, or its tombstone; `superseded` where a newer version exists."""
+        key, version = place_of(record)
+        if await is_superseded(self.documents, key, version):
+            yield became("superseded", key, version, stage="embed", clock=self.clock)
+            return
         topic = EMBEDDINGS.named(self.name)
         document = record.event
         if document is None:
-            if record.version is None or not await self._superseded(key, record.version):
-                yield Outbound(topic=topic, key=key.encode(), event=None, version=record.version)
-            return
-        if await self._superseded(key, document.version):
-            yield self._became("superseded", key, document.version)
+            yield Outbound(topic=topic, key=key.encode(), event=None, version=version)
             return
         vectored = await self._vectors(document.chunks)
-        if await self._superseded(key, document.version):
-            yield self._became("superseded", key, document.version)
+        # once more, because encoding takes time
+        if await is_superseded(self.documents, key, version):
+            yield became("superseded", key, version, stage="embed", clock=self.clock)
             return
         event = _embedded(document, self.name, self.encoder.dim, vectored)
-        yield Outbound(topic=topic, key=key.encode(), event=event, version=document.version)
-        yield self._became("embedded", key, document.version, len(document.chunks))
+        yield Outbound(topic=topic, key=key.encode(), event=event, version=version)
+        n_chunks = len(document.chunks)
+        yield became("embedded", key, version, stage="embed", clock=self.clock, generation=self.name, n_chunks=n_chunks)
 
     async def _vectors(self, chunks: Sequence[Chunk]) -> list[Vectored]:
         known = await self.generation.known_vectors([ChunkId(chunk.id) for chunk in chunks])
@@ -71,30 +72,6 @@ class Embed:
             for row, chunk in enumerate(fresh)
         }
         return [made.get(ChunkId(chunk.id)) or known[ChunkId(chunk.id)] for chunk in chunks]
-
-    async def _superseded(self, key: DocumentKey, version: int) -> bool:
-        latest = await self.documents.latest_version(key)
-        return latest is not None and latest > version
-
-    def _became(self, status: str, key: DocumentKey, version: int, n_chunks: int | None = None) -> Outbound:
-        event = LifecycleChanged(
-            tenant=key.tenant,
-            document=key.document,
-            version=version,
-            status=status,
-            stage="embed",
-            at_ms=self.clock.now_ms(),
-            generation=self.name,
-            n_chunks=n_chunks,
-        )
-        return Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)
-
-
-def _key(record: Inbound[DocumentChunked]) -> DocumentKey:
-    try:
-        return parse_document_key(record.key)
-    except InvalidId as error:
-        raise Unprocessable("bad_key", str(error)) from error
 
 
 def _embedded(document: DocumentChunked, name: str, dim: int, vectored: Sequence[Vectored]) -> DocumentEmbedded:

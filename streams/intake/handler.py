@@ -6,13 +6,13 @@ from typing import Any, Final
 
 import msgspec
 
-from schemas.events import DocumentAccepted, DocumentSubmitted, LifecycleChanged
-from schemas.ids import DocumentKey, InvalidId, parse_document_key
-from schemas.topics import DOCUMENTS, LIFECYCLE
-from streams.errors import Unprocessable
+from schemas.events import DocumentAccepted, DocumentSubmitted
+from schemas.ids import DocumentKey
+from schemas.topics import DOCUMENTS
 from streams.intake.submission import check_text, content_type_of, parse
 from streams.intake.uri_source import Fetched, UriSource
 from streams.ports import Clock, DocumentStore
+from streams.progress import became, key_of
 from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
 
 WARNED_FIELDS_MAX: Final = 10
@@ -36,7 +36,7 @@ class Intake:
 
     async def __call__(self, record: Inbound[DocumentSubmitted]) -> AsyncIterator[Outbound | Flush]:
         """Publish the document at its version, or its tombstone, and say so; a redelivery is dropped."""
-        key = _key(record)
+        key = key_of(record)
         document, unknown_fields = await self._checked(key, record)
         given = await self.documents.assign(
             key, record.origin, deleted=document is None, attributes=_attributes(document)
@@ -46,9 +46,10 @@ class Intake:
         # Held until Kafka has acknowledged: so versions of one document enter the log in their order.
         async with self.documents.holding_latest(key, given.version) as latest:
             if not latest:
-                yield self._became("superseded", key, given.version)
+                yield became("superseded", key, given.version, stage="intake", clock=self.clock)
                 return
-            yield self._became("accepted" if document is not None else "deleted", key, given.version)
+            status = "accepted" if document is not None else "deleted"
+            yield became(status, key, given.version, stage="intake", clock=self.clock)
             if unknown_fields:
                 yield self._warning(key, given.version, unknown_fields)
             event = None if document is None else msgspec.structs.replace(document, version=given.version)
@@ -88,29 +89,7 @@ class Intake:
         named = ", ".join(repr(name[:80]) for name in unknown_fields[:WARNED_FIELDS_MAX])
         known = ", ".join(DocumentSubmitted.__struct_fields__)
         message = f"{len(unknown_fields)} unknown field(s) left out: {named}; known are {known}"
-        return self._became("warned", key, version, reason="unknown_field", message=message)
-
-    def _became(
-        self, status: str, key: DocumentKey, version: int, *, reason: str | None = None, message: str | None = None
-    ) -> Outbound:
-        event = LifecycleChanged(
-            tenant=key.tenant,
-            document=key.document,
-            version=version,
-            status=status,
-            stage="intake",
-            at_ms=self.clock.now_ms(),
-            reason=reason,
-            message=message,
-        )
-        return Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)
-
-
-def _key(record: Inbound[DocumentSubmitted]) -> DocumentKey:
-    try:
-        return parse_document_key(record.key)
-    except InvalidId as error:
-        raise Unprocessable("bad_key", str(error)) from error
+        return became("warned", key, version, stage="intake", clock=self.clock, reason="unknown_field", message=message)
 
 
 def _attributes(document: DocumentAccepted | None) -> Mapping[str, Any]:

@@ -8,10 +8,10 @@ and a late redelivery cannot fail what was accepted since.
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 
-from schemas.events import DocumentSubmitted, LifecycleChanged
+from schemas.events import DocumentSubmitted
 from schemas.ids import InvalidId, parse_document_key
-from schemas.topics import LIFECYCLE
 from streams.ports import Clock, DocumentStore
+from streams.progress import became
 from streams.runtime.record import Flush, Inbound, Outbound
 from streams.runtime.stage import DeadLetter
 
@@ -30,16 +30,6 @@ class Rejected:
         except InvalidId:
             return
         version = await self.documents.reject(key, record.origin, reason=letter.reason, message=letter.message)
-        if version is None:
-            return
-        event = LifecycleChanged(
-            tenant=key.tenant,
-            document=key.document,
-            version=version,
-            status="failed",
-            stage="intake",
-            at_ms=self.clock.now_ms(),
-            reason=letter.reason,
-            message=letter.message,
-        )
-        yield Outbound(topic=LIFECYCLE, key=key.encode(), event=event, version=version)
+        if version is not None:
+            reason, message = letter.reason, letter.message
+            yield became("failed", key, version, stage="intake", clock=self.clock, reason=reason, message=message)

@@ -116,13 +116,16 @@ async def test_a_tombstone_passes_with_its_version() -> None:
     assert [(out.topic.name, out.event, out.version) for out in outputs] == [("rag.embeddings.g1.v1", None, 7)]
 
 
-async def test_a_tombstone_older_than_the_document_is_dropped() -> None:
+async def test_a_tombstone_older_than_the_document_is_superseded() -> None:
     documents = await versions(2)
     record: Inbound[DocumentChunked] = Inbound(
         key=KEY.encode(), event=None, raw=None, origin=ORIGIN, timestamp_ms=1, version=1
     )
 
-    assert await run(stage(HashingEncoder(dim=4), documents, MemoryGeneration(documents=documents)), record) == []
+    [out] = await run(stage(HashingEncoder(dim=4), documents, MemoryGeneration(documents=documents)), record)
+
+    assert isinstance(out.event, LifecycleChanged)
+    assert out.event.status == "superseded"
 
 
 async def test_a_record_without_a_document_key_cannot_be_processed() -> None:

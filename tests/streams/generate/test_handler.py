@@ -8,8 +8,8 @@ from schemas.events import Answer, Evidence, EvidenceRetrieved, Reply
 from schemas.ids import QueryId
 from streams.errors import Unprocessable
 from streams.generate.extractive import Extractive
-from streams.generate.failure import EndQuestion
 from streams.generate.handler import Generate
+from streams.outcome import FailedQuestion
 from streams.runtime.record import FLUSH, Flush, Inbound, Origin, Outbound
 from streams.runtime.stage import DeadLetter
 from tests.doubles.clock import FrozenClock
@@ -133,8 +133,8 @@ async def test_a_dead_letter_ends_the_question_once() -> None:
     questions = MemoryQuestions(rows={Q1: QuestionRow(state="claimed", attempt=1)})
     letter = DeadLetter(reason="bug", message="The question could not be answered.", attempts=1)
 
-    told = replies([out async for out in EndQuestion(questions=questions)(retrieved(), letter)])
-    again = replies([out async for out in EndQuestion(questions=questions)(retrieved(), letter)])
+    told = replies([out async for out in FailedQuestion(questions=questions)(retrieved(), letter)])
+    again = replies([out async for out in FailedQuestion(questions=questions)(retrieved(), letter)])
 
     assert [(reply.type, reply.error, reply.message) for reply in told] == [
         ("error", "bug", "The question could not be answered.")

@@ -1,6 +1,6 @@
 from schemas.events import QueryAsked, Reply
 from schemas.ids import QueryId
-from streams.retrieve.failure import EndQuestion
+from streams.outcome import FailedQuestion
 from streams.runtime.record import Inbound, Origin, Outbound
 from streams.runtime.stage import DeadLetter
 from tests.doubles.question_store import MemoryQuestions, QuestionRow
@@ -27,7 +27,7 @@ def asked(kind: str) -> Inbound[QueryAsked]:
 async def test_the_row_ends_before_the_reader_is_told() -> None:
     questions = MemoryQuestions(rows={QueryId("q1"): QuestionRow()})
 
-    (out,) = [out async for out in EndQuestion(questions=questions)(asked("answer"), LETTER)]
+    (out,) = [out async for out in FailedQuestion(questions=questions)(asked("answer"), LETTER)]
 
     assert questions.rows[QueryId("q1")].error == {
         "reason": "deadline",
@@ -42,11 +42,11 @@ async def test_the_row_ends_before_the_reader_is_told() -> None:
 async def test_a_question_that_has_ended_gets_no_second_end() -> None:
     questions = MemoryQuestions(rows={QueryId("q1"): QuestionRow(state="finished")})
 
-    assert [out async for out in EndQuestion(questions=questions)(asked("answer"), LETTER)] == []
+    assert [out async for out in FailedQuestion(questions=questions)(asked("answer"), LETTER)] == []
 
 
 async def test_a_bare_search_has_no_row_and_is_told_all_the_same() -> None:
-    outs = [out async for out in EndQuestion(questions=MemoryQuestions())(asked("search"), LETTER)]
+    outs = [out async for out in FailedQuestion(questions=MemoryQuestions())(asked("search"), LETTER)]
 
     assert [out.event.type for out in outs if isinstance(out, Outbound) and isinstance(out.event, Reply)] == ["error"]
 
@@ -54,4 +54,4 @@ async def test_a_bare_search_has_no_row_and_is_told_all_the_same() -> None:
 async def test_a_record_that_is_no_question_ends_nothing() -> None:
     record: Inbound[QueryAsked] = Inbound(key=b"q1", event=None, raw=b"garbage", origin=ORIGIN, timestamp_ms=0)
 
-    assert [out async for out in EndQuestion(questions=MemoryQuestions())(record, LETTER)] == []
+    assert [out async for out in FailedQuestion(questions=MemoryQuestions())(record, LETTER)] == []
