@@ -108,9 +108,13 @@ class Publisher:
 
     Use it as an async context manager in the loop that awaits the deliveries. Leaving waits for what is on its way.
     Bounded: at most 64 MiB or 100,000 records wait; a record beyond that fails at once.
+
+    Args:
+        settings: how to reach Kafka.
+        on_broken: called once, in another thread, when no record can be sent any more and only a new process helps.
     """
 
-    def __init__(self, settings: KafkaSettings) -> None:
+    def __init__(self, settings: KafkaSettings, *, on_broken: Callable[[], None] = lambda: None) -> None:
         self._config = client_config(settings) | {
             "enable.idempotence": True,
             "acks": "all",
@@ -126,6 +130,7 @@ class Publisher:
             "error_cb": self._on_error,
         }
         self._fatal: str | None = None
+        self._on_broken = on_broken
         self._closing = threading.Event()
 
     async def __aenter__(self) -> Self:
@@ -189,6 +194,7 @@ class Publisher:
         if error.fatal():
             self._fatal = error.str()
             _log.critical("producer_broken", error=error.str())
+            self._on_broken()
         else:
             _log.warning("producer_trouble", error=error.str())
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -41,7 +43,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     )
     reading.add_done_callback(_say_why_it_ended)
     try:
-        async with Publisher(settings) as publisher:
+        async with Publisher(settings, on_broken=_end) as publisher:
             yield Services(
                 settings=settings,
                 keys=keys,
@@ -67,3 +69,8 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
 def _say_why_it_ended(reading: "asyncio.Task[None]") -> None:
     if not reading.cancelled() and (error := reading.exception()) is not None:
         _logger.critical("the reader of replies has ended; restart the gateway", exc_info=error)
+
+
+def _end() -> None:
+    """Stop serving in good order; whoever started the process starts it again."""
+    os.kill(os.getpid(), signal.SIGTERM)
