@@ -4,7 +4,7 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,17 +36,16 @@ def members(home: Path) -> list[Member]:
     A mark cannot be confused by a process id that was used again, and is there from the first instant of a process,
     before anybody could have written its id down.
     """
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
-                continue
-            environment = process.environ()
-        except (psutil.Error, OSError):
-            continue
-        if environment.get(HOME_MARK) == str(home):
-            found.append(Member(environment.get(PART_MARK, "?"), process))
-    return found
+    return [
+        Member(environment.get(PART_MARK, "?"), process)
+        for environment, process in _marked()
+        if environment[HOME_MARK] == str(home)
+    ]
+
+
+def live_homes() -> set[Path]:
+    """Return the homes of all stacks of this user of which a process lives, that of this process left out."""
+    return {Path(environment[HOME_MARK]) for environment, _ in _marked()}
 
 
 def end_all(family: list[Member], *, grace_s: float, signals: Mapping[str, signal.Signals]) -> None:
@@ -62,6 +61,19 @@ def end_all(family: list[Member], *, grace_s: float, signals: Mapping[str, signa
         with contextlib.suppress(psutil.Error):
             process.kill()
     _alive_after(KILLED_S, [member.process for member in family])
+
+
+def _marked() -> Iterator[tuple[dict[str, str], psutil.Process]]:
+    """Yield the live processes that bear a mark, with their environment."""
+    for process in psutil.process_iter():
+        try:
+            if process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE:
+                continue
+            environment = process.environ()
+        except (psutil.Error, OSError):
+            continue
+        if HOME_MARK in environment:
+            yield environment, process
 
 
 def _alive_after(timeout_s: float, processes: list[psutil.Process]) -> list[psutil.Process]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headrace.local.parts import Part
+from headrace.local.ports import PortTaken, is_taken, listens, port_taken
 from headrace.local.record import PartRecord
 from headrace.local.table import Backoff
 
@@ -32,6 +33,7 @@ class Keeper:
     Attributes:
         log: file that takes what the process writes.
         record: what is known about it, kept up to date here.
+        ports: the file that keeps the stack's ports, for messages.
         changed: called whenever the record has changed.
     """
 
@@ -39,6 +41,7 @@ class Keeper:
     log: Path
     record: PartRecord
     backoff: Backoff
+    ports: Path
     changed: Callable[[], None]
     _first: "asyncio.Future[None]" = field(init=False)
     _task: "asyncio.Task[None]" = field(init=False)
@@ -48,6 +51,7 @@ class Keeper:
         """Start the part, and return when it is ready for the first time.
 
         Raises:
+            PortTaken: another program has its port.
             StartFailed: it is not within `backoff.start_s`, or ended `backoff.start_attempts` times before it was.
         """
         self._first = asyncio.get_running_loop().create_future()
@@ -81,6 +85,11 @@ class Keeper:
                 self._update(state="done", pid=None, start_s=time.monotonic() - began)
                 self._first.set_result(None)
                 return
+            if taken := self._port_taken():
+                self._say(str(taken))
+                if not self._first.done():
+                    self._first.set_exception(taken)
+                    return
             if not self._first.done() and self.record.restarts + 1 >= self.backoff.start_attempts:
                 message = f"it ended {self.backoff.start_attempts} times in a row"
                 self._first.set_exception(StartFailed(self.part.name, message))
@@ -110,7 +119,7 @@ class Keeper:
             self._say(f"could not be started: {error}")
             return -1
         self._update(pid=self._process.pid)
-        watch = asyncio.create_task(self._watch())
+        watch = asyncio.create_task(self._watch(self._process.pid))
         try:
             code = await self._process.wait()
         finally:
@@ -120,10 +129,10 @@ class Keeper:
             self._say(f"process {self._process.pid} ended with exit code {code}")
         return code
 
-    async def _watch(self) -> None:
+    async def _watch(self, pid: int) -> None:
         began = time.monotonic()
         while not self.part.once:
-            state = "ready" if await self.part.ready() else "unready"
+            state = "ready" if await self._answers(pid) else "unready"
             if not self._first.done() and state == "ready":
                 self._first.set_result(None)
             if self.record.state == "starting" and state == "ready":
@@ -131,6 +140,21 @@ class Keeper:
             elif self.record.state != "starting" and self.record.state != state:
                 self._update(state=state)
             await asyncio.sleep(STARTING_PROBE_S if self.record.state == "starting" else WATCHING_PROBE_S)
+
+    async def _answers(self, pid: int) -> bool:
+        """Say whether the part can be used, and it is the process that answers, not a stranger on its port."""
+        if not await self.part.ready():
+            return False
+        if self.part.port is None or await asyncio.to_thread(listens, pid, self.part.port):
+            return True
+        if not self._first.done() and (taken := self._port_taken()):
+            self._first.set_exception(taken)
+        return False
+
+    def _port_taken(self) -> PortTaken | None:
+        """Make the error where somebody has the port; the process must not listen on it."""
+        port = self.part.port
+        return port_taken(self.part.name, port, self.ports) if port is not None and is_taken(port) else None
 
     async def _end(self, process: asyncio.subprocess.Process) -> None:
         """Kill what is left of the process and its group, and wait for it."""

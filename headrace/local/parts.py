@@ -128,7 +128,7 @@ def _process(home: Home, row: Row, ports: Mapping[str, int], own: Mapping[str, s
         name=row.name,
         command=lambda: [sys.executable, *row.arguments],
         env=env | dict(row.env),
-        ready=partial(_answers, port) if port is not None else _always,
+        ready=partial(answers, port) if port is not None else _always,
         port=port,
         grace_s=row.grace_s,
     )
@@ -142,7 +142,8 @@ async def _always() -> bool:
     return True
 
 
-async def _answers(port: int) -> bool:
+async def answers(port: int) -> bool:
+    """Say whether GET /ready on a port of this machine gives 200."""
     try:
         # Plain HTTP on this machine: reading the system's certificates would cost more than all the rest of a probe.
         async with httpx.AsyncClient(timeout=PROBE_S, trust_env=False, verify=False) as client:

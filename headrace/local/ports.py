@@ -1,15 +1,18 @@
 """TCP ports of a stack on 127.0.0.1: chosen once, kept in its state file, checked before they are used."""
 
+import contextlib
 import random
 import socket
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
 import msgspec
 import psutil
 
+from headrace.local.family import live_homes
 from headrace.local.files import write_private
+from headrace.local.home import Home
 
 # Below the range that systems hand out to outgoing connections, so that a kept port stays free.
 CHOICE = range(20_000, 32_000)
@@ -38,11 +41,14 @@ def kept_ports(file: Path) -> dict[str, int]:
         raise ValueError(f"{file} is damaged ({error}); remove it, and ports are chosen anew") from error
 
 
-def keep_ports(file: Path, names: Sequence[str], *, gateway_port: int = 0) -> dict[str, int]:
+def keep_ports(
+    file: Path, names: Sequence[str], *, gateway_port: int = 0, avoid: Collection[int] = ()
+) -> dict[str, int]:
     """Choose ports for the names that have none yet, and write them down.
 
     Args:
         gateway_port: wanted for `gateway`; 0 keeps what is there, else takes 8080 or another free one.
+        avoid: not to be chosen, although they may look free.
 
     Returns:
         The port of each of the names.
@@ -50,7 +56,7 @@ def keep_ports(file: Path, names: Sequence[str], *, gateway_port: int = 0) -> di
     kept = kept_ports(file)
     if gateway_port:
         kept["gateway"] = gateway_port
-    used = set(kept.values())
+    used = {*kept.values(), *avoid}
     for name in names:
         if name not in kept:
             kept[name] = _choose(used, first=GATEWAY_PORT if name == "gateway" else None)
@@ -67,10 +73,34 @@ def check_free(ports: dict[str, int], file: Path) -> None:
     """
     for name, port in ports.items():
         if is_taken(port):
-            cure = (
-                "run headrace up --port with another" if name == "gateway" else f"remove {file} to have others chosen"
-            )
-            raise PortTaken(f"port {port} of {name} is taken by {_listener(port)}; end that program, or {cure}")
+            raise port_taken(name, port, file)
+
+
+def port_taken(name: str, port: int, file: Path) -> PortTaken:
+    """Make the error that says who listens on the port of a part."""
+    cure = "run headrace up --port with another" if name == "gateway" else f"remove {file} to have others chosen"
+    return PortTaken(f"port {port} of {name} is taken by {_listener(port)}; end that program, or {cure}")
+
+
+def ports_of_others(home: Path) -> set[int]:
+    """Return the ports of all other stacks that this user runs; those that just start do not listen yet."""
+    found: set[int] = set()
+    for other in live_homes() - {home}:
+        # Another stack's damaged file is for that stack to complain about.
+        with contextlib.suppress(ValueError, OSError):
+            found.update(kept_ports(Home(other).ports).values())
+    return found
+
+
+def listens(pid: int, port: int) -> bool:
+    """Say whether a process of ours, or one that it started, listens on a port; True where we may not look."""
+    try:
+        process = psutil.Process(pid)
+        return _holds(process, port) or any(_holds(child, port) for child in process.children(recursive=True))
+    except psutil.AccessDenied:
+        return True
+    except psutil.Error:
+        return False
 
 
 def free_ports(n: int) -> list[int]:
@@ -100,6 +130,13 @@ def _choose(used: set[int], *, first: int | None) -> int:
     while (port := random.choice(CHOICE)) in used or is_taken(port):
         pass
     return port
+
+
+def _holds(process: psutil.Process, port: int) -> bool:
+    return any(
+        each.status == psutil.CONN_LISTEN and each.laddr and each.laddr.port == port
+        for each in process.net_connections("tcp")
+    )
 
 
 def _listener(port: int) -> str:

@@ -13,12 +13,13 @@ from typing import Any
 import msgspec
 from filelock import FileLock, Timeout
 
+from headrace.local.artefacts import cache_dir
 from headrace.local.family import SUPERVISOR, Member, end_all, members
 from headrace.local.home import Home
 from headrace.local.keeper import Keeper, StartFailed
 from headrace.local.logs import rotate
 from headrace.local.parts import STOP_SIGNALS, Part, phases, port_names
-from headrace.local.ports import PortTaken, check_free, keep_ports
+from headrace.local.ports import PortTaken, check_free, keep_ports, ports_of_others
 from headrace.local.record import Failure, PartRecord, Record, write_record
 from headrace.local.table import Backoff, Options
 
@@ -26,6 +27,7 @@ EXIT_FAILED = 1
 EXIT_RUNS_ALREADY = 3
 ORPHAN_GRACE_S = 35.0
 ROTATE_S = 10.0
+CHOOSE_S = 30.0
 
 
 @dataclass(kw_only=True)
@@ -51,8 +53,9 @@ class Supervisor:
             if not self._stop.is_set():
                 self._to("ready")
                 await self._until_stopped(self._keep_logs_small())
-        except StartFailed as failed:
-            self.record.failure = Failure(part=failed.part, message=str(failed))
+        except (StartFailed, PortTaken) as failed:
+            part = failed.part if isinstance(failed, StartFailed) else None
+            self.record.failure = Failure(part=part, message=str(failed))
             await self._stop_all("failed")
             return EXIT_FAILED
         except BaseException:
@@ -74,6 +77,7 @@ class Supervisor:
             log=self.home.log(part.name),
             record=self.record.parts[part.name],
             backoff=self.backoff,
+            ports=self.home.ports,
             changed=self._write,
         )
 
@@ -126,8 +130,7 @@ def supervise(home: Home, options: Options) -> int:
     with lock:
         try:
             _end_orphans(home)
-            names = port_names(options)
-            ports = keep_ports(home.ports, names, gateway_port=options.gateway_port)
+            ports = _choose_ports(home, options)
             check_free(ports, home.ports)
         except (PortTaken, ValueError, OSError) as error:
             failure = Failure(part=None, message=str(error))
@@ -135,6 +138,14 @@ def supervise(home: Home, options: Options) -> int:
             return EXIT_FAILED
         stack = Supervisor(home=home, phases=phases(home, options, ports), backoff=options.backoff)
         return asyncio.run(stack.run())
+
+
+def _choose_ports(home: Home, options: Options) -> dict[str, int]:
+    """Choose one stack at a time: ports chosen at the same moment would all look free."""
+    cache_dir().mkdir(parents=True, exist_ok=True)
+    with FileLock(cache_dir() / "ports.lock", timeout=CHOOSE_S):
+        avoid = ports_of_others(home.path)
+        return keep_ports(home.ports, port_names(options), gateway_port=options.gateway_port, avoid=avoid)
 
 
 def _end_orphans(home: Home) -> None:

@@ -1,8 +1,10 @@
-"""A part for tests: answers GET /ready on $DUMMY_PORT; with `crash` as its argument it ends with a message instead."""
+"""A part for tests: answers GET /ready on $DUMMY_PORT. Argument `crash`: it ends with a message instead; `deaf`: it runs
+and never listens."""
 
 import os
 import subprocess
 import sys
+import time
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 
@@ -17,6 +19,8 @@ class Handler(BaseHTTPRequestHandler):
 
 if "crash" in sys.argv:
     sys.exit("dummy: the dam is dry")
+if "deaf" in sys.argv:
+    time.sleep(600)
 if "child" in sys.argv:
     subprocess.Popen(["sleep", "600"])
 print("dummy: serving", flush=True)

@@ -29,6 +29,10 @@ def test_the_gateway_moves_when_told_and_stays_there(tmp_path: Path) -> None:
     assert keep_ports(file, ["gateway"]) == {"gateway": 19_999}
 
 
+def test_ports_to_avoid_are_not_chosen(tmp_path: Path) -> None:
+    assert keep_ports(tmp_path / "state.json", ["gateway"], avoid=[8080])["gateway"] != 8080
+
+
 def test_a_taken_port_says_which_of_whom_and_what_to_do(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]

@@ -5,6 +5,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -126,14 +127,15 @@ def test_a_part_that_cannot_start_says_why_and_stops_the_rest(home: Home) -> Non
     assert stack.status(home).state == "failed"
 
 
-def test_a_taken_port_is_named_and_nothing_is_started(home: Home) -> None:
+@pytest.mark.parametrize(("part", "cure"), [("one", "remove .*state.json"), ("gateway", "run headrace up --port")])
+def test_a_taken_port_is_named_and_nothing_is_started(home: Home, part: str, cure: str) -> None:
     home.make()
-    port = keep_ports(home.ports, ["one"])["one"]
+    port = keep_ports(home.ports, [part])[part]
     with (
         socket.create_server(("127.0.0.1", port)),
-        pytest.raises(stack.StackError, match=f"^port {port} of one is taken by"),
+        pytest.raises(stack.StackError, match=f"^port {port} of {part} is taken by .*; end that program, or {cure}"),
     ):
-        stack.up(home, options(row("one")))
+        stack.up(home, options(row(part)))
     assert members(home.path) == []
 
 
@@ -146,6 +148,18 @@ def test_two_stacks_do_not_know_each_other(home: Home, tmp_path: Path) -> None:
         assert stack.status(home).ready
     finally:
         stack.down(other)
+
+
+def test_stacks_that_start_at_the_same_time_have_ports_of_their_own(tmp_path: Path) -> None:
+    homes = [Home(tmp_path / str(n)) for n in range(3)]
+    gateway = options(row("gateway"))
+    try:
+        with ThreadPoolExecutor() as pool:
+            assert list(pool.map(lambda home: stack.up(home, gateway), homes)) == [True, True, True]
+        assert len({stack.port_of(home, "gateway") for home in homes}) == 3
+    finally:
+        for home in homes:
+            stack.down(home)
 
 
 def test_folders_and_files_are_closed_to_others(home: Home) -> None:
