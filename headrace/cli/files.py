@@ -56,14 +56,18 @@ def find_files(arguments: Sequence[str], collection: str) -> Iterator[Found | Re
     """Yield the files that arguments name, in a fixed order; a file that two arguments name is yielded once.
 
     Args:
-        arguments: files, folders (walked through; hidden files and folders are left out), or globs (`**` too).
+        arguments: files, folders (walked through; hidden files and folders are skipped), or globs (`**` too).
         collection: first part of each id; the rest is the path relative to the argument, with `/`: relative to the
             folder; for a file its name; for a glob relative to the folders before its first wildcard.
     """
     taken: dict[str, Path] = {}
     for argument in arguments:
         files = list(_files_of(argument))
-        if not files:
+        hidden = _hidden(Path(argument)) if Path(argument).is_dir() else []
+        for path in hidden:
+            message = "it is hidden; name it as an argument to ingest it"
+            yield Rejected(path=path, message=message, skipped=True)
+        if not files and not hidden:
             yield Rejected(path=Path(argument), message=_nothing_there(argument))
         for path, relative, named in files:
             document = f"{collection}/{relative.as_posix()}"
@@ -132,6 +136,12 @@ def _walk(folder: Path) -> Iterator[Path]:
     for each in sorted(folder.rglob("*")):
         if each.is_file() and not any(part.startswith(".") for part in each.relative_to(folder).parts):
             yield each
+
+
+def _hidden(folder: Path) -> list[Path]:
+    """Return hidden files and folders that are left out; of what lies in a hidden folder, only the folder."""
+    hidden = sorted(each for each in folder.rglob(".*"))
+    return [each for each in hidden if not any(part.startswith(".") for part in each.relative_to(folder).parts[:-1])]
 
 
 def _before_wildcard(pattern: Path) -> Path:

@@ -116,3 +116,10 @@ def test_a_path_that_makes_no_id_is_rejected(tmp_path: Path) -> None:
 
     assert isinstance(found, Rejected)
     assert "513 bytes" in found.message
+
+
+def test_hidden_files_and_folders_are_named_as_skipped(tree: Path) -> None:
+    skipped = [found for found in find_files([str(tree)], "kb") if isinstance(found, Rejected) and found.skipped]
+
+    assert [rejected.path.name for rejected in skipped] == [".git", ".draft.md"]
+    assert all("hidden" in rejected.message for rejected in skipped)
