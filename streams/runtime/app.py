@@ -51,6 +51,9 @@ class _NoProducer(BootStrategy):
 class _App(faust.App):
     BootStrategy = _NoProducer
 
+    def _create_directories(self) -> None:
+        """Make no folders for tables, of which there are none."""
+
 
 def broker_options(settings: KafkaSettings) -> dict[str, Any]:
     """Return what a Faust App needs to reach the brokers."""

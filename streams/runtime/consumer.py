@@ -58,6 +58,7 @@ class SafeConsumer(driver.Consumer):
         self._committed: dict[TP, int] = {}
         self._paused_by_us: set[TP] = set()
         self._seek_due = True
+        self._rejoining = False
         self._in_flight_bytes = 0
         self._room = asyncio.Event()
         self.fetched_at = self.progressed_at = time.monotonic()
@@ -66,11 +67,13 @@ class SafeConsumer(driver.Consumer):
             while self._in_flight_bytes and self._in_flight_bytes + _size(message) > self._buffer_bytes:
                 self._room.clear()
                 await self._room.wait()
-            if self._outdated(message.generation_id):
+            ledger = self._ledgers.get(message.tp)
+            if ledger is None or self._outdated(message.generation_id):
+                self._seek_due = True
                 return
             self.fetched_at = time.monotonic()
             self._in_flight_bytes += _size(message)
-            self._ledgers[message.tp].hand_out(message.offset, self.fetched_at)
+            ledger.hand_out(message.offset, self.fetched_at)
             await callback(message)
 
         super().__init__(transport, hand_out, *args, **kw)
@@ -127,21 +130,29 @@ class SafeConsumer(driver.Consumer):
 
     async def on_partitions_revoked(self, revoked: set[TP]) -> None:
         """Finish and commit what runs, then forget everything: with the eager assignor all partitions go."""
+        self._rejoining = True
+        self.stop_flow()
         await super().on_partitions_revoked(revoked)
         self._reset()
 
     async def on_partitions_assigned(self, assigned: set[TP], generation_id: int = 0) -> None:
         """Take up what was assigned; it may be nothing."""
+        self._rejoining = False
         await super().on_partitions_assigned(assigned, generation_id)
         if not assigned:
             await self._flow.restart()
 
-    async def perform_seek(self) -> None:
-        """Let the fetching loop seek before it fetches again.
+    def resume_flow(self) -> None:
+        """Hand out records again, unless partitions are gone meanwhile.
 
-        Faust calls this beside a fetch that may still be on its way; what that brings after a seek would be dropped,
-        as the flow has not resumed, and never come again.
+        Where one rebalance follows upon another, Faust resumes the flow at the end of the first, though the second has
+        revoked the partitions already: records would be handed out, and committed, from where the old positions stood.
         """
+        if not self._rejoining:
+            super().resume_flow()
+
+    async def perform_seek(self) -> None:
+        """Let the fetching loop seek before it fetches again, so that no fetch runs beside a seek."""
         self._reset()
 
     def _reset(self) -> None:
@@ -185,6 +196,7 @@ class SafeConsumer(driver.Consumer):
         generation = self.app.consumer_generation_id
         for tp, record in self.scheduler.iterate(records or {}):
             if self.should_stop or self._outdated(generation):
+                self._seek_due = True
                 return
             yield tp, self._to_message(tp, record)
 

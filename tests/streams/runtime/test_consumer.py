@@ -35,7 +35,7 @@ class Bench:
         self.app.consumer_generation_id = 1
         self.handed_out: list[ConsumerMessage] = []
         self.consumer: SafeConsumer = self.app.transport.create_consumer(
-            self._keep, on_partitions_revoked=None, on_partitions_assigned=None
+            self._keep, on_partitions_revoked=self._nothing, on_partitions_assigned=self._nothing
         )
         self.app.consumer = self.consumer
         self.place()
@@ -43,6 +43,8 @@ class Bench:
     def place(self) -> None:
         """What seeking does: from here on records are handed out."""
         self.consumer._ledgers, self.consumer._seek_due = {PLACE: Ledger()}, False
+
+    async def _nothing(self, *_: Any) -> None: ...
 
     async def _keep(self, message: ConsumerMessage) -> None:
         self.handed_out.append(message)
@@ -110,6 +112,29 @@ async def test_while_the_flow_stands_nothing_is_handed_out() -> None:
     bench.consumer.stop_flow()
     await bench.hand_out(0)
     assert bench.handed_out == []
+
+
+async def test_a_flow_resumed_too_late_by_an_older_rebalance_stays_closed() -> None:
+    bench = Bench()
+    await bench.consumer.on_partitions_revoked({PLACE})
+    bench.consumer.resume_flow()
+    bench.place()
+    await bench.hand_out(101)
+    assert bench.handed_out == []
+    assert bench.committable() is None
+    await bench.consumer.on_partitions_assigned({PLACE}, 1)
+    bench.consumer.resume_flow()
+    bench.place()
+    await bench.hand_out(18)
+    assert bench.committable() == 18
+
+
+async def test_a_record_of_a_partition_without_ledger_asks_for_a_seek() -> None:
+    bench = Bench()
+    bench.consumer._ledgers = {}
+    await bench.hand_out(7)
+    assert bench.handed_out == []
+    assert bench.consumer._seek_due
 
 
 async def test_a_gap_is_no_reason_to_stop() -> None:

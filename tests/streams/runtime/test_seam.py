@@ -31,6 +31,7 @@ OVERRIDDEN = {
     "on_partitions_revoked": "d04b7ae72c6fc206",
     "on_partitions_assigned": "29ce96596f05a18c",
     "perform_seek": "0e8c130ff4b0afd8",
+    "resume_flow": "db59630f25b5819b",
     "getmany": "4b168d84882a70d6",
     "_wait_next_records": "6218e1969a636b3f",
     "verify_event_path": "a17e8f0610e1abcb",
