@@ -25,7 +25,7 @@ SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Workers", settings.WorkerSettings),
 )
 CLIENT = """
-# --- The command line and the Python client ---
+# --- The command line, the Python client and the local stack ---
 
 # address of the gateway; default: that of the local stack
 # HEADRACE_URL=http://127.0.0.1:8080
@@ -35,6 +35,12 @@ CLIENT = """
 
 # folder of the local stack's data
 # HEADRACE_HOME=.headrace
+
+# folder of what is downloaded for local stacks, shared by all of them
+# HEADRACE_CACHE=~/.cache/headrace
+
+# Maven repository that Kafka's jars are fetched from: Maven Central, or a mirror of it
+# HEADRACE_MAVEN_URL=https://repo1.maven.org/maven2
 """
 
 

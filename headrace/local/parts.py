@@ -58,7 +58,7 @@ def phases(home: Home, options: Options, ports: Mapping[str, int]) -> list[list[
     """Return the parts in the order of starting; those of one phase start together."""
     own = settings(home, ports) | dict(options.env) if options.stores else dict(options.env)
     processes = [_process(home, row, ports, own) for row in options.processes]
-    return [_stores(home, ports), [_setup(home, options, own)], processes] if options.stores else [processes]
+    return [_stores(home, options, ports), [_setup(home, options, own)], processes] if options.stores else [processes]
 
 
 def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
@@ -73,7 +73,7 @@ def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
     }
 
 
-def _stores(home: Home, ports: Mapping[str, int]) -> list[Part]:
+def _stores(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part]:
     jars = class_path(read_lock(), cache_dir())
     dsn = postgres_dsn(secret_in(home.secrets / "postgres"), ports["postgres"])
     bootstrap = f"127.0.0.1:{ports['kafka']}"
@@ -90,6 +90,7 @@ def _stores(home: Home, ports: Mapping[str, int]) -> list[Part]:
                 class_path=jars,
                 port=ports["kafka"],
                 controller_port=ports["kafka-controller"],
+                more=options.kafka,
             ),
             env=_environment(home, "kafka"),
             ready=kafka_answers,

@@ -61,6 +61,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         stores: run Kafka and Postgres, and set them up.
         processes: our own processes, started together once the stores are set up.
         env: environment variables of all our own processes.
+        kafka: settings of the broker, which win over ours.
         topics: Kafka settings by topic name, as `{"rag.ingest.v1": {"retention.ms": "60000"}}`; for topics to be made.
         gateway_port: port of the gateway; 0 keeps the one chosen before, else takes 8080 or another free one.
         backoff: how crashed parts come back.
@@ -69,6 +70,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stores: bool = True
     processes: tuple[Row, ...] = PROCESSES
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    kafka: Mapping[str, str] = msgspec.field(default_factory=dict)
     topics: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
     gateway_port: int = 0
     backoff: Backoff = Backoff()

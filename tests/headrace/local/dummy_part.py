@@ -1,4 +1,4 @@
-"""A part for tests: answers GET /ready on $DUMMY_PORT. Argument `crash`: it ends with a message instead; `deaf`: it runs
+"""A part for tests: answers GET /ready on $DUMMY_PORT. With `crash` it ends with a message instead; with `deaf` it runs
 and never listens."""
 
 import os
