@@ -413,3 +413,41 @@ async def test_a_crash_of_one_app_ends_the_worker(broker: Broker) -> None:
     await broker.put(topics[0], "a")
     async with running(broker, *(one(topic, Work()) for topic in topics), consumer=Broken) as worker:
         assert await asyncio.wait_for(worker, 30) == EXIT_CRASHED
+
+
+@pytest.mark.timeout(180)
+async def test_rebalances_that_overlap_lose_nothing(broker: Broker) -> None:
+    topic = await broker.topic(partitions=6)
+    done: list[str] = []
+
+    class LateResume(SafeConsumer):
+        async def perform_seek(self) -> None:
+            await super().perform_seek()
+            await asyncio.sleep(1.5)
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        assert record.event is not None
+        if record.event.text.endswith("0"):
+            await asyncio.sleep(1)
+        done.append(record.event.text)
+        return
+        yield
+
+    texts = [[f"{partition}-{n}" for n in range(120)] for partition in range(6)]
+    subject = one(topic, handler, slots=4)
+
+    async def join(after_s: float) -> None:
+        await asyncio.sleep(after_s)
+        async with running(broker, subject, consumer=LateResume):
+            await ended.wait()
+
+    ended = asyncio.Event()
+    for partition in range(6):
+        await broker.put(topic, *texts[partition], partition=partition)
+    async with running(broker, subject, consumer=LateResume), asyncio.TaskGroup() as members:
+        # each joins while the one before makes the others seek
+        for n in range(5):
+            members.create_task(join(0.7 * n))
+        await broker.until_committed(subject.group, topic, 720, limit_s=90)
+        ended.set()
+    assert set(done) == {text for texts_of_one in texts for text in texts_of_one}
