@@ -45,7 +45,11 @@ def up(
         _complain("interrupted; the stack was stopped")
         raise typer.Exit(130) from None
     how = f"is ready after {time.monotonic() - began:.1f} s" if started else "runs already"
-    out.print(f"The stack in {escape(str(home.path))} {how}: http://127.0.0.1:{stack.port_of(home, 'gateway')}")
+    found = stack.port_of(home, "gateway")
+    out.print(f"The stack in {escape(str(home.path))} {how}: http://127.0.0.1:{found}")
+    if port not in (0, found):
+        _complain(f"a running stack stays on its port; for port {port} run headrace down first")
+        raise typer.Exit(1)
     if foreground:
         _stay(home, out)
 

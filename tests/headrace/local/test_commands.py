@@ -14,6 +14,7 @@ from headrace.local.table import Options, Row
 
 DUMMY = str(Path(__file__).with_name("dummy_part.py"))
 OPTIONS = Options(stores=False, processes=(Row(name="one", arguments=(DUMMY,), port_variable="DUMMY_PORT"),))
+GATEWAY = Options(stores=False, processes=(Row(name="gateway", arguments=(DUMMY,), port_variable="DUMMY_PORT"),))
 
 
 @pytest.fixture
@@ -63,3 +64,13 @@ def test_an_unwritable_home_is_one_sentence(tmp_path: Path, monkeypatch: pytest.
 
     assert done.exit_code == 1
     assert done.output.startswith("error: ")
+
+
+def test_a_running_stack_is_not_moved_to_another_port(home: Home) -> None:
+    stack.up(home, GATEWAY)
+
+    done = CliRunner().invoke(app, ["up", "--port", "1"])
+
+    assert done.exit_code == 1
+    assert "runs already" in done.output
+    assert "for port 1 run headrace down first" in done.output
