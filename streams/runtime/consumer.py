@@ -152,7 +152,11 @@ class SafeConsumer(driver.Consumer):
             super().resume_flow()
 
     async def perform_seek(self) -> None:
-        """Let the fetching loop seek before it fetches again, so that no fetch runs beside a seek."""
+        """Let the fetching loop seek before it fetches again, so that no fetch runs beside a seek.
+
+        Otherwise a fetch begun before the rebalance may come back after the seek and before the flow resumes: what it
+        brings is left out, and the next fetch goes on behind it.
+        """
         self._reset()
 
     def _reset(self) -> None:

@@ -180,3 +180,19 @@ async def test_the_lowest_unfinished_offset_is_what_may_be_committed(
     for n in acknowledged:
         bench.consumer.ack(messages[n])
     assert bench.committable() == committable
+
+
+async def test_a_fetch_that_comes_back_while_the_flow_stands_is_made_again() -> None:
+    bench = Bench()
+
+    class FetchedTooLate(SafeConsumer):
+        async def _getmany(self, active_partitions: Any, timeout: float) -> Any:  # noqa: ASYNC109
+            self.stop_flow()
+            return {PLACE: ["a record"]}
+
+    consumer: Any = FetchedTooLate(
+        bench.app.transport, bench._keep, on_partitions_revoked=None, on_partitions_assigned=None
+    )
+    consumer._ledgers, consumer._seek_due, consumer._active_partitions = {PLACE: Ledger(next=86)}, False, {PLACE}
+    assert [item async for item in consumer.getmany(1.0)] == []
+    assert consumer._seek_due
