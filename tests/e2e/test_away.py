@@ -49,8 +49,8 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @contextlib.contextmanager
-def reader(stack: Stack) -> Iterator[Consumer]:
-    consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": "test", "log_level": 0})
+def reader(stack: Stack, group: str = "test") -> Iterator[Consumer]:
+    consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": group, "log_level": 0})
     try:
         yield consumer
     finally:
@@ -68,6 +68,15 @@ def is_empty(stack: Stack, topic: str) -> bool:
     return all(first == end for first, end in bounds(stack, topic).values())
 
 
+def is_out_of_range(stack: Stack, group: str, topic: str) -> bool:
+    """Say whether all that a group has committed lies before the first record that is left."""
+    found = bounds(stack, topic)
+    with reader(stack, group) as consumer:
+        places = consumer.committed([TopicPartition(topic, partition) for partition in found], timeout=10)
+    committed = {place.partition: place.offset for place in places if place.offset >= 0}
+    return bool(committed) and all(offset < found[partition][0] for partition, offset in committed.items())
+
+
 def keys(stack: Stack, topic: str) -> list[str]:
     """Keys of all records that a topic still holds, tombstones too."""
     left = {partition: end for partition, (first, end) in bounds(stack, topic).items() if first < end}
@@ -81,6 +90,15 @@ def keys(stack: Stack, topic: str) -> list[str]:
                 if place.offset >= left.get(place.partition, place.offset + 1):
                     del left[place.partition]
     return found
+
+
+def fill(acme: Api) -> None:
+    """Put a document of three versions, and one that is deleted."""
+    for weir in ("first", "second", "third"):
+        acme.put({"id": "heron", "text": f"The heron stands at the {weir} weir, and is the heron of the {weir} weir."})
+    acme.put({"id": "bittern", "text": "The bittern stands in the reed bed."})
+    acme.settle(acme.delete("bittern"))
+    expect_all_there(acme)
 
 
 def expect_all_there(api: Api) -> None:
@@ -108,6 +126,10 @@ def let_retention_pass(stack: Stack) -> None:
     admin = AdminClient({"bootstrap.servers": stack.kafka})
     keep_for(admin, "1")
     until(lambda: all(is_empty(stack, name) for name in KEPT_FOR_DAYS), "retention")
+    assert is_out_of_range(stack, "rag.intake", INGEST.name)
+    assert is_out_of_range(stack, "rag.lifecycle", LIFECYCLE.name)
+    assert is_out_of_range(stack, "rag.retrieve", QUERIES.name)
+    assert is_out_of_range(stack, "rag.generate", RETRIEVALS.name)
     keep_for(admin, "86400000")
     for forgotten in admin.delete_consumer_groups(READERS_OF_COMPACTED).values():
         forgotten.result(20)
@@ -142,11 +164,7 @@ def expect_new_work(api: Api, document: str) -> None:
 
 def test_a_stack_that_was_off_beyond_retention_comes_back_by_itself(brief: Stack) -> None:
     acme = Api.connect(brief.url, "acme-key")
-    for weir in ("first", "second", "third"):
-        acme.put({"id": "heron", "text": f"The heron stands at the {weir} weir, and is the heron of the {weir} weir."})
-    acme.put({"id": "bittern", "text": "The bittern stands in the reed bed."})
-    acme.settle(acme.delete("bittern"))
-    expect_all_there(acme)
+    fill(acme)
     compact(brief, acme)
     local.down(brief.home)
 
@@ -164,6 +182,7 @@ def test_a_stack_that_was_off_beyond_retention_comes_back_by_itself(brief: Stack
 
 def test_a_stack_of_which_every_process_was_killed_comes_back_with_all_it_had(brief: Stack) -> None:
     acme = Api.connect(brief.url, "acme-key")
+    fill(acme)
     acknowledged = acme.ingest({"id": "keeper", "text": "The keeper counts the gates of the upper sluice."})
     for member in members(brief.home.path):
         with contextlib.suppress(psutil.NoSuchProcess):
