@@ -46,8 +46,7 @@ check: $(VENV)/.ready ## formatting, lint, types, import rules, generated files,
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m schemas.generate --check
-	$(BIN)/python -m headrace.environment --check
+	$(BIN)/python -m headrace.generated --check
 	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec docker-compose.yml
 	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/ci.yml
 
@@ -57,11 +56,8 @@ fmt: $(VENV)/.ready ## format the code
 	$(BIN)/ruff check --fix .
 
 .PHONY: schemas
-schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, topics, metrics, API, .env.example
-	$(BIN)/python -m schemas.generate
-	$(BIN)/python -m headrace.environment
-	$(BIN)/python -m backbone.telemetry
-	$(BIN)/python -m gateway.openapi
+schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, lists of topics, metrics, endpoints, settings
+	$(BIN)/python -m headrace.generated
 
 .PHONY: faults
 faults: setup ## kill workers under load and judge the history (short)

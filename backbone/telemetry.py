@@ -1,7 +1,4 @@
-"""Logs, metrics and the health port of workers: every name is in this file.
-
-`python -m backbone.telemetry` writes docs/metrics.md.
-"""
+"""Logs, metrics and the health port of workers: every name is in this file."""
 
 import asyncio
 import logging
@@ -9,7 +6,6 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
 from typing import Any, Final
 
 import structlog
@@ -177,7 +173,7 @@ def metrics_page() -> str:
         labels = ", ".join(f"`{label}`" for label in metric._labelnames) or "-"
         rows.append(f"| `{name}` | {family.type} | {labels} | {family.documentation} |")
     return (
-        "# Metrics\n\nMade from `backbone/telemetry.py` by `python -m backbone.telemetry`; edit that file, not this."
+        "# Metrics\n\nMade from `backbone/telemetry.py` by `make schemas`; edit that file, not this one."
         "\n\nEvery process serves them at `/metrics`; names end in their unit. Processes also report Prometheus' own"
         "\n`process_*` and `python_*`.\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
         + "\n".join(rows)
@@ -258,7 +254,3 @@ def _listen(port: int) -> socket.socket:
             error.errno, f"port {port!r} on 127.0.0.1 cannot be used ({error.strerror}); choose another"
         ) from error
     return listener
-
-
-if __name__ == "__main__":
-    (Path(__file__).parent.parent / "docs/metrics.md").write_text(metrics_page())

@@ -1,11 +1,6 @@
-"""Writes `.env.example` from the settings classes: every variable with its default, bounds and meaning.
+"""The text of `.env.example`, from the settings classes: every variable with its default, bounds and meaning."""
 
-`python -m headrace.environment` writes; with `--check` it writes nothing and fails where the file is stale.
-"""
-
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from annotated_types import Ge, Le
@@ -15,7 +10,6 @@ from pydantic_settings import BaseSettings
 
 from backbone import settings
 
-ENV_EXAMPLE = Path(__file__).parent.parent / ".env.example"
 PREFIX = "HEADRACE_"
 SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Kafka: gateway and workers", settings.KafkaSettings),
@@ -57,18 +51,6 @@ def env_example() -> str:
     return "\n".join(lines) + "\n" + CLIENT
 
 
-def main() -> int:
-    """Write, or check with `--check`; 1 when the file was stale."""
-    text = env_example()
-    stale = not ENV_EXAMPLE.is_file() or ENV_EXAMPLE.read_text() != text
-    if "--check" in sys.argv[1:]:
-        if stale:
-            sys.stderr.write(f"{ENV_EXAMPLE.name} is stale; run: make schemas\n")
-        return int(stale)
-    ENV_EXAMPLE.write_text(text)
-    return 0
-
-
 def _variable(name: str, field: FieldInfo) -> Iterator[str]:
     bounds = [f"at least {each.ge}" for each in field.metadata if isinstance(each, Ge)]
     bounds += [f"at most {each.le}" for each in field.metadata if isinstance(each, Le)]
@@ -80,7 +62,3 @@ def _value(default: Any) -> str:
     if isinstance(default, SecretStr):
         return default.get_secret_value()
     return "" if default is None else str(default)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

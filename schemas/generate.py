@@ -1,10 +1,5 @@
-"""Writes what is made from the contracts: a JSON Schema per event, and the topic table of the docs.
+"""What is made from the contracts: a JSON Schema per event, and the topic table of the docs."""
 
-`python -m schemas.generate` writes; with `--check` it writes nothing and fails where a file is stale.
-"""
-
-import sys
-from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,9 +7,7 @@ import msgspec
 
 from schemas.topics import FOREVER, STAGES, TOPICS, Topic
 
-ROOT = Path(__file__).parent.parent
 JSON_SCHEMAS = Path("schemas/jsonschema")
-TOPIC_TABLE = Path("docs/topics.md")
 
 
 def json_schemas() -> dict[Path, str]:
@@ -51,40 +44,6 @@ Headers are CloudEvents in Kafka's binary mode (`ce_id`, `ce_type`, `ce_source`,
 """
 
 
-def write(files: Mapping[Path, str], *, check: bool) -> list[Path]:
-    """Write generated files below the repository's root, and remove schemas of events that are gone.
-
-    Args:
-        files: content by path relative to the root.
-        check: change nothing.
-
-    Returns:
-        The files that differed from what is there.
-    """
-    stale = [path for path, text in files.items() if not _holds(ROOT / path, text)]
-    gone = [
-        path.relative_to(ROOT)
-        for path in sorted((ROOT / JSON_SCHEMAS).glob("*.json"))
-        if path.relative_to(ROOT) not in files
-    ]
-    if not check:
-        for path in stale:
-            (ROOT / path).parent.mkdir(parents=True, exist_ok=True)
-            (ROOT / path).write_text(files[path])
-        for path in gone:
-            (ROOT / path).unlink()
-    return stale + gone
-
-
-def main() -> int:
-    """Write, or check with `--check`; 1 when a file was stale."""
-    check = "--check" in sys.argv[1:]
-    stale = write(json_schemas() | {TOPIC_TABLE: topic_table()}, check=check)
-    for path in stale:
-        sys.stderr.write(f"{path} {'is stale; run: make schemas' if check else 'written'}\n")
-    return int(check and bool(stale))
-
-
 def _row(topic: Topic) -> str:
     event = f"`{topic.event.__name__}`" if topic.event is not None else "as it came"
     kept = "compacted" if topic.compacted else ""
@@ -100,11 +59,3 @@ def _words(duration: timedelta) -> str:
 
 def _pretty(value: object) -> str:
     return msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n"
-
-
-def _holds(path: Path, text: str) -> bool:
-    return path.is_file() and path.read_text() == text
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,8 +1,7 @@
 import ast
 from pathlib import Path
 
-from headrace.environment import ENV_EXAMPLE, env_example
-from schemas.generate import ROOT, TOPIC_TABLE, topic_table
+from headrace.generated import ROOT
 from schemas.topics import FOREVER, STAGES, TOPICS, concrete
 
 
@@ -45,11 +44,3 @@ def test_no_other_file_spells_a_topic() -> None:
 def spells_a_topic(path: Path) -> bool:
     constants = [node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)]
     return any(isinstance(each, str) and each.startswith("rag.") and each.endswith(".v1") for each in constants)
-
-
-def test_the_topic_table_in_the_docs_is_that_of_the_code() -> None:
-    assert (ROOT / TOPIC_TABLE).read_text() == topic_table()
-
-
-def test_the_example_of_the_environment_is_that_of_the_settings() -> None:
-    assert ENV_EXAMPLE.read_text() == env_example()
