@@ -91,4 +91,5 @@ class Api:
         """Ask and return every SSE event with its data, in order."""
         headers = {"Accept": "text/event-stream"}
         with connect_sse(self.client, "POST", "/v1/query", json={"query": text, **body}, headers=headers) as source:
-            return [(event.event, json.loads(event.data)) for event in source.iter_sse()]
+            # an event without data is a heartbeat, which httpx-sse takes for one
+            return [(event.event, json.loads(event.data)) for event in source.iter_sse() if event.data]

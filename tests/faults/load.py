@@ -194,6 +194,9 @@ class Load:
                 self.history.add("rejected", status=stream.response.status_code, body=stream.response.text[:200])
                 return
             async for message in stream.aiter_sse():
+                if not message.data:
+                    # a heartbeat, which httpx-sse takes for an event
+                    continue
                 data = json.loads(message.data)
                 if message.event == "accepted":
                     query = data["id"]
