@@ -65,7 +65,7 @@ faults: setup ## kill workers under load and judge the history (short)
 
 .PHONY: faults-long
 faults-long: setup ## the same with every fault there is (long)
-	$(PYTEST) -m faults tests/faults
+	$(PYTEST) -m faults tests/faults tests/streams
 
 .PHONY: bench
 bench: setup ## measure, and print the table
