@@ -33,8 +33,8 @@ CLIENT = """
 # folder of what is downloaded for local stacks, shared by all of them
 # HEADRACE_CACHE=~/.cache/headrace
 
-# Maven repository that Kafka's jars are fetched from: Maven Central, or a mirror of it
-# HEADRACE_MAVEN_URL=https://repo1.maven.org/maven2
+# address of a mirror of Maven Central to fetch Kafka's jars from; default: Maven Central itself
+# HEADRACE_MAVEN_URL=
 """
 
 

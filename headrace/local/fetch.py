@@ -14,11 +14,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+from jgo.constants import MAVEN_CENTRAL_URL
 
 from headrace.local.artefacts import Artefacts, Jar, Model, cache_dir, read_lock
 from headrace.local.home import find_home
 
-MAVEN_URL = "https://repo1.maven.org/maven2"
 ATTEMPTS = 4
 PARALLEL = 6
 
@@ -31,7 +31,7 @@ class FetchError(Exception):
 
 def maven_url() -> str:
     """Return the address of the Maven repository (`HEADRACE_MAVEN_URL`; default: Maven Central)."""
-    return os.environ.get("HEADRACE_MAVEN_URL", MAVEN_URL).rstrip("/")
+    return (os.environ.get("HEADRACE_MAVEN_URL") or MAVEN_CENTRAL_URL).rstrip("/")
 
 
 def sha256_of(path: Path) -> str:
