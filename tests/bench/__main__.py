@@ -26,6 +26,7 @@ from httpx_sse import aconnect_sse
 from backbone.settings import WorkerSettings
 from headrace.local import stack as local
 from headrace.local.artefacts import cache_dir, read_lock
+from headrace.local.family import SUPERVISOR
 from headrace.local.fetch import fetch_model, place_model
 from headrace.local.home import Home
 from schemas.events import Chunk, EvidenceRetrieved, QueryAsked
@@ -124,7 +125,7 @@ def cpu_seconds(stack: Stack) -> dict[str, float]:
     """CPU time that each part has used so far, with the processes it started."""
     used = {}
     for part in local.status(stack.home).parts:
-        if part.pid is not None:
+        if part.pid is not None and part.name != SUPERVISOR:
             process = psutil.Process(part.pid)
             times = [each.cpu_times() for each in (process, *process.children(recursive=True))]
             used[part.name] = sum(each.user + each.system for each in times)
