@@ -37,6 +37,7 @@ async def open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]
         # The server cancels first; the client's own limit is for a server that vanished without a word.
         command_timeout=STATEMENT_TIMEOUT_MS / 1000 + 5,
         init=_teach_types,
+        reset=_keep_session,
         server_settings={
             "application_name": "headrace",
             "statement_timeout": str(STATEMENT_TIMEOUT_MS),
@@ -65,3 +66,10 @@ async def _teach_types(connection: Any) -> None:
         encoder=lambda value: msgspec.json.encode(value).decode(),
         decoder=msgspec.json.decode,
     )
+
+
+async def _keep_session(_: Any) -> None:
+    """Ask the server nothing when a connection comes back; asyncpg itself ends an open transaction.
+
+    No code leaves anything in a session: settings are SET LOCAL, and nobody listens or takes session locks.
+    """

@@ -16,7 +16,8 @@ from streams.adapters.postgres_filters import condition
 from streams.ports import Passage
 
 _READ: Final = """
-SELECT c.*, l.version, l.title, l.uri
+SELECT c.chunk_id, c.document, c.ordinal, c.text, c.start_char, c.end_char, c.headings, c.sentences, c.sentence_vectors,
+       c.collection, c.metadata, l.version, l.title, l.uri
 FROM {table} c
 JOIN live l ON l.generation = $2 AND l.tenant = c.tenant AND l.document = c.document
 JOIN documents d ON d.tenant = c.tenant AND d.document = c.document
