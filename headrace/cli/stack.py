@@ -156,7 +156,7 @@ def _show(found: Status) -> None:
         numbers = (str(part.pid or "-"), str(part.port or "-"), memory, str(part.restarts))
         table.add_row(part.name, f"[{colour}]{part.state}[/]", *numbers, _span(part.uptime_s))
     out = _console()
-    out.print(f"The stack in {escape(found.home)} is {found.state}.")
+    out.print(f"The stack in {escape(found.home)} is {found.condition}.")
     if found.parts:
         out.print(table)
         out.print(f"memory in all: {sum(part.rss_bytes for part in found.parts) / 1e6:.0f} MB")

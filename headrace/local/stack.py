@@ -60,7 +60,18 @@ class Status:
     @property
     def ready(self) -> bool:
         """Whether every part can be used."""
-        return self.state == "ready" and all(part.state in ("ready", "done") for part in self.parts)
+        return self.state == "ready" and not self._lacking
+
+    @property
+    def condition(self) -> str:
+        """The state in a few words, naming the parts that cannot be used just now."""
+        if self.state != "ready" or not self._lacking:
+            return self.state
+        return "not ready: " + ", ".join(f"{part.name} is {part.state}" for part in self._lacking)
+
+    @property
+    def _lacking(self) -> list[PartStatus]:
+        return [part for part in self.parts if part.state not in ("ready", "done")]
 
 
 def fetch(home: Home, options: Options) -> int:

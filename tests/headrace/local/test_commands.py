@@ -45,6 +45,14 @@ def test_status_of_a_running_stack_for_people_and_for_scripts(home: Home) -> Non
     assert all(part["rss_bytes"] > 1_000_000 for part in found["parts"])
 
 
+def test_a_part_that_comes_back_is_named_in_the_first_line() -> None:
+    kafka = stack.PartStatus(name="kafka", state="starting", pid=1, port=2, rss_bytes=3, restarts=1, uptime_s=2.0)
+    found = stack.Status(state="ready", home="home", parts=[kafka])
+
+    assert not found.ready
+    assert found.condition == "not ready: kafka is starting"
+
+
 def test_logs_of_one_part_of_all_and_of_none(home: Home) -> None:
     stack.up(home, OPTIONS)
 
