@@ -62,6 +62,8 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "security.protocol": settings.kafka_security_protocol,
         "log_level": 0,
         "allow.auto.create.topics": False,
+        # small requests must not wait for the acknowledgement of the one before
+        "socket.nagle.disable": True,
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         config["sasl.mechanism"] = settings.kafka_sasl_mechanism

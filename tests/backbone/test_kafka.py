@@ -53,6 +53,7 @@ def test_a_plain_connection_needs_no_credentials() -> None:
         "security.protocol": "PLAINTEXT",
         "log_level": 0,
         "allow.auto.create.topics": False,
+        "socket.nagle.disable": True,
     }
     assert ssl_context(KafkaSettings()) is None
 
