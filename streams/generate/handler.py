@@ -21,7 +21,7 @@ class Generate:
     clock: Clock
 
     async def __call__(self, record: Inbound[EvidenceRetrieved]) -> AsyncIterator[Outbound | Flush]:
-        """Yield the tokens, the answer and, once it is stored, the end.
+        """Yield the tokens and, once the answer is stored, the answer and the end.
 
         A question that was finished before gets its stored answer and end again, in the places that they had.
 
@@ -51,10 +51,11 @@ class Generate:
                 yield stream.token(piece)
         if answer is None or answer.text != told:
             raise Unprocessable("answer_broken", "the provider's answer is not the text that it streamed")
-        yield stream.answer(answer)
-        # what the reader was told must stand in the log before the row says that it was told
+        # what the reader was told must stand in the log before the row says that it was told; the whole answer comes
+        # after that, so that an attempt which dies before it leaves tokens to void, but no answer
         yield FLUSH
         if await self.questions.finish(query, claimed.attempt, answer):
+            yield stream.answer(answer)
             yield stream.done(self._elapsed_ms(found))
 
     def _elapsed_ms(self, found: EvidenceRetrieved) -> float:
