@@ -44,7 +44,16 @@ class ObjectSettings(_Settings):
     )
 
 
-class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings):
+class ValkeySettings(_Settings):
+    """How to reach Valkey (or Redis), which holds only what may be lost."""
+
+    valkey_url: SecretStr = Field(
+        SecretStr(""),
+        description="redis://[user:password@]host:port/db, or rediss://; empty: nothing is shared or cached",
+    )
+
+
+class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings):
     """The gateway."""
 
     gateway_host: str = Field("127.0.0.1", description="address to listen on")
@@ -54,14 +63,44 @@ class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings):
         description='JSON: {"<key>": {"tenant": "<name>", "groups": ["<acl group>", ...]}, ...}',
     )
     body_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body, bytes")
-    gateway_reply_partition: int = Field(
-        -1, ge=-1, description="partition of the answers topic that this gateway reads; -1: one at random"
-    )
     query_timeout_ms: int = Field(30_000, ge=100, le=600_000, description="from accepting a question to its end, ms")
     generation_alias: str = Field("live", description="alias whose index generation answers questions")
+    score_wait_ms: int = Field(
+        1_000,
+        ge=0,
+        le=10_000,
+        description="how long the end of a stream is held back for the scores, ms; 0: not at all",
+    )
+    sweep_interval_ms: int = Field(1_000, ge=100, le=60_000, description="pause between two rounds of the sweeper, ms")
+    republish_after_ms: int = Field(
+        2_000, ge=100, le=60_000, description="an end that is stored but not published for this long is published again"
+    )
+    questions_max: int = Field(256, ge=1, description="accepted questions without an end, of all tenants together")
+    questions_per_tenant_max: int = Field(128, ge=1, description="accepted questions without an end, of one tenant")
+    streams_max: int = Field(4_000, ge=1, description="event streams that this gateway holds open")
 
 
-class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings):
+class LanguageModelSettings(_Settings):
+    """The language model that writes answers; without `llm_base_url` the extractive answerer does."""
+
+    llm_base_url: str = Field(
+        "", description="OpenAI-compatible endpoint, as https://host/v1; empty: extractive answers"
+    )
+    llm_model: str = Field("", description="name of the model at that endpoint")
+    llm_api_key: SecretStr = Field(SecretStr(""), description="key of that endpoint; empty: none is sent")
+    llm_backup_base_url: str = Field("", description="endpoint that is asked where the first one fails; empty: none")
+    llm_backup_model: str = Field("", description="name of the model at the backup endpoint")
+    llm_backup_api_key: SecretStr = Field(SecretStr(""), description="key of the backup endpoint; empty: none is sent")
+    llm_context_tokens: int = Field(2_048, ge=256, description="most tokens of passages in a prompt, estimated")
+    llm_max_tokens: int = Field(256, ge=16, description="most tokens of an answer")
+    llm_first_token_timeout_ms: int = Field(15_000, ge=100, description="longest wait for the first token, ms")
+    llm_token_timeout_ms: int = Field(10_000, ge=100, description="longest wait between two tokens, ms")
+    feature_context_limit: str = Field(
+        "", description="small: prompts hold few passages; empty: as llm_context_tokens says"
+    )
+
+
+class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings, LanguageModelSettings):
     """A worker process."""
 
     model_dir: Path = Field(
@@ -73,6 +112,9 @@ class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings):
     generation: str = Field("g1", description="index generation that this worker embeds, indexes and searches")
     retry_max_ms: int = Field(120_000, ge=0, description="how long a transient failure is retried in place, ms")
     buffer_max_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="records in flight per stage, bytes")
+    question_lease_ms: int = Field(
+        10_000, ge=1_000, le=120_000, description="a question whose worker is silent for this long is taken over, ms"
+    )
     parse_timeout_ms: int = Field(60_000, ge=100, description="longest time that parsing one document may take, ms")
     parse_memory_bytes: int = Field(
         1024**3, ge=128 * 1024**2, description="memory that parsing one document may use, bytes"

@@ -38,9 +38,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
         if not replies.ready:
             raise RuntimeError("replies are not being read; is Kafka there, with its topics?")
 
-    reading = asyncio.create_task(
-        read_replies(settings, replies, partition=settings.gateway_reply_partition), name="replies"
-    )
+    reading = asyncio.create_task(read_replies(settings, replies, partition=-1), name="replies")
     reading.add_done_callback(_say_why_it_ended)
     try:
         async with Publisher(settings, on_broken=_end) as publisher:

@@ -108,6 +108,47 @@ ANSWERS = Topic(
     retention=timedelta(hours=24),
     about="answer streams: sources, tokens, answer and the terminal event",
 )
+RESULTS = Topic(
+    name="rag.results.v1",
+    event=events.QueryFinished,
+    key="query id",
+    partitions=6,
+    retention=timedelta(days=30),
+    about="how each question ended, by whoever ended it: what score and evaluate read",
+)
+SCORES = Topic(
+    name="rag.scores.v1",
+    event=events.QueryScored,
+    key="query id",
+    partitions=6,
+    retention=timedelta(days=30),
+    about="faithfulness and relevance of answers",
+)
+FEEDBACK = Topic(
+    name="rag.feedback.v1",
+    event=events.FeedbackGiven,
+    key="query id",
+    partitions=6,
+    retention=timedelta(days=30),
+    about="thumbs and corrections of readers",
+)
+EVALS = Topic(
+    name="rag.evals.v1",
+    event=events.EvalLogged,
+    key="query id",
+    partitions=6,
+    retention=FOREVER,
+    compacted=True,
+    about="one flat row per question, replaced as scores and feedback come: what trainers read",
+)
+CONTROL = Topic(
+    name="rag.control.v1",
+    event=events.ControlSent,
+    key="query id, or none",
+    partitions=1,
+    retention=timedelta(hours=24),
+    about="nudges to look into Postgres (cancel), read by every process, without a group",
+)
 DEAD_LETTERS = Topic(
     name="rag.{}.dlq.v1",
     event=None,
@@ -117,7 +158,22 @@ DEAD_LETTERS = Topic(
     about="untouched source records that a stage gave up on, with the reason in headers",
 )
 
-TOPICS = (INGEST, DOCUMENTS, CHUNKS, EMBEDDINGS, LIFECYCLE, QUERIES, RETRIEVALS, ANSWERS, DEAD_LETTERS)
+TOPICS = (
+    INGEST,
+    DOCUMENTS,
+    CHUNKS,
+    EMBEDDINGS,
+    LIFECYCLE,
+    QUERIES,
+    RETRIEVALS,
+    ANSWERS,
+    RESULTS,
+    SCORES,
+    FEEDBACK,
+    EVALS,
+    CONTROL,
+    DEAD_LETTERS,
+)
 
 
 def concrete(*, chunker: str, generation: str) -> Iterator[Topic]:

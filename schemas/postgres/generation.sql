@@ -15,6 +15,7 @@ CREATE TABLE {table} (
     collection       text COLLATE "C" NOT NULL,
     metadata         jsonb NOT NULL,
     acl              text[],                        -- null: every reader of the tenant
+    page             integer,                       -- where it begins, from 1; null: the format has no pages
     -- MAIN keeps the vector inside the row, so an exact search reads no second table.
     embedding        halfvec({dim}) STORAGE MAIN NOT NULL
 );

@@ -23,7 +23,7 @@ async def connection(postgres: Callable[[], Awaitable[str]]) -> "AsyncIterator[a
 async def test_upgrading_twice_and_at_once_is_harmless(postgres: Callable[[], Awaitable[str]]) -> None:
     dsn = await postgres()
     connection = await asyncpg.connect(dsn)
-    await connection.execute("DROP TABLE documents, live, aliases, generations, queries, alembic_version")
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     await asyncio.gather(upgrade(dsn), upgrade(dsn), upgrade(dsn))
     await upgrade(dsn)
