@@ -107,7 +107,7 @@ HANDLER_SECONDS: Final = Histogram(
 IN_FLIGHT: Final = Gauge("headrace_in_flight_records", "Records handed out and not finished.", ["stage"])
 IN_FLIGHT_BYTES: Final = Gauge("headrace_in_flight_bytes", "Keys and values of the records in flight.", ["stage"])
 LAG: Final = Gauge(
-    "headrace_lag_records", "Records between the committable position and the end.", ["stage", "partition"]
+    "headrace_lag_records", "Records between the committable position and the end.", ["stage", "topic", "partition"]
 )
 OLDEST_UNFINISHED_SECONDS: Final = Gauge(
     "headrace_oldest_unfinished_seconds", "Age of the oldest record in flight; 0 when there is none.", ["stage"]

@@ -36,8 +36,8 @@ class PrometheusObserver:
         telemetry.OFFSET_GAPS.labels(stage).set(sample.gaps)
         telemetry.RECORDS_REPEATED.labels(stage).set(sample.repeats)
         telemetry.LAG.remove_by_labels({"stage": stage})
-        for partition, lag in sample.lag.items():
-            telemetry.LAG.labels(stage, str(partition)).set(lag)
+        for (topic, partition), lag in sample.lag.items():
+            telemetry.LAG.labels(stage, topic, str(partition)).set(lag)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -92,7 +92,7 @@ class StageApp:
         self._runner = runner
         self._admin = admin
         self._timing = timing
-        self._topic_id = ""
+        self._topic_ids: dict[str, str] = {}
         self._lanes = Lanes(self.stage.slots, self.failed)
         self.faust = self._make_app(settings, consumer)
 
@@ -118,7 +118,7 @@ class StageApp:
         app.transport = SafeTransport(
             app.conf.broker_consumer, app, consumer=consumer, flow=self, buffer_bytes=self.stage.buffer_bytes
         )
-        source = app.topic(self.stage.topic.name, key_type=bytes, value_type=bytes, value_serializer="raw")
+        source = app.topic(*self.stage.topic_names, key_type=bytes, value_type=bytes, value_serializer="raw")
 
         async def consume(stream: Any) -> None:
             async for event in stream.noack().events():
@@ -148,7 +148,7 @@ class StageApp:
     async def restart(self) -> None:
         """Begin with empty lanes, as all that is not committed comes again."""
         await self._lanes.drain(0)
-        self._topic_id = (await self._admin.topic_ids([self.stage.topic.name]))[self.stage.topic.name]
+        self._topic_ids = await self._admin.topic_ids(self.stage.topic_names)
         self._lanes = Lanes(self.stage.slots, self.failed)
         self.assigned.set()
 
@@ -170,7 +170,10 @@ class StageApp:
         if message.generation_id != self.faust.consumer_generation_id:
             return
         origin = Origin(
-            topic=message.topic, topic_id=self._topic_id, partition=message.partition, offset=message.offset
+            topic=message.topic,
+            topic_id=self._topic_ids[message.topic],
+            partition=message.partition,
+            offset=message.offset,
         )
         source = Source(
             key=message.key,

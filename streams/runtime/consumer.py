@@ -243,14 +243,14 @@ class SafeConsumer(driver.Consumer):
 
     # --- what others may ask ----------------------------------------------------------------------
 
-    def lag(self) -> dict[int, int]:
-        """Return, per partition held, records between the committable position and the end, as last fetched."""
+    def lag(self) -> dict[tuple[str, int], int]:
+        """Return, per (topic, partition) held, records between the committable position and the end as last fetched."""
         lag = {}
         for tp in self.assignment():
             end, ledger = self.highwater(tp), self._ledgers.get(tp)
             position = ledger.position() if ledger else None
             if end is not None and position is not None:
-                lag[tp.partition] = max(0, end - position)
+                lag[tp.topic, tp.partition] = max(0, end - position)
         return lag
 
     def unfetched(self) -> int:

@@ -10,7 +10,7 @@ class Sample:
     """The state of one stage at one moment.
 
     Attributes:
-        lag: records between the committable position and the end, per partition held.
+        lag: records between the committable position and the end, per topic and partition held.
         in_flight: records handed out and not finished.
         in_flight_bytes: their keys and values.
         oldest_unfinished_s: age of the oldest of them; 0 when there is none.
@@ -18,7 +18,7 @@ class Sample:
         repeats: records seen again since the last rebalance.
     """
 
-    lag: Mapping[int, int]
+    lag: Mapping[tuple[str, int], int]
     in_flight: int
     in_flight_bytes: int
     oldest_unfinished_s: float

@@ -144,11 +144,10 @@ class Runner:
             )
         except OSError as error:
             raise Transient(f"the object store is out of reach: {error}") from error
+        kind = self.stage.event_of(source.origin.topic)
         event = None
-        if self.stage.decode and self.stage.topic.event is not None:
-            event = await codec.decode(
-                codec.Record(key=source.key, value=raw), self.stage.topic.event, blobs=self.blobs
-            )
+        if kind is not None:
+            event = await codec.decode(codec.Record(key=source.key, value=raw), kind, blobs=self.blobs)
         return _inbound(source, headers, trace, event, raw)
 
     async def _publish(self, outputs: AsyncIterator[Outbound | Flush], trace: str) -> None:

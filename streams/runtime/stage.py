@@ -1,9 +1,10 @@
-"""A stage: one handler, one source topic, one consumer group, and the limits within which it runs."""
+"""A stage: one handler, its source topics, one consumer group, and the limits within which it runs."""
 
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from schemas.events import Event
 from schemas.topics import DEAD_LETTERS, Topic
 from streams.runtime.record import Flush, Handler, Inbound, Outbound
 
@@ -35,6 +36,8 @@ class Stage:
         name: one of `schemas.topics.STAGES`; also names the dead-letter topic and labels metrics.
         group: consumer group.
         topic: where its records come from; its `event` is what they decode to.
+        more_topics: further sources, each with an event of its own. Records of one key, of all topics together, run
+            one after the other; `Inbound.origin.topic` says where one came from.
         handler: the work.
         slots: handlers that run at once.
         deadline_s: longest time of one attempt, with its deliveries.
@@ -48,6 +51,7 @@ class Stage:
     name: str
     group: str
     topic: Topic
+    more_topics: tuple[Topic, ...] = ()
     handler: Handler[Any]
     slots: int
     deadline_s: float
@@ -59,8 +63,29 @@ class Stage:
     def __post_init__(self) -> None:
         if self.slots < 1 or self.deadline_s <= 0 or self.retry_max_s < 0 or self.buffer_bytes < 1:
             raise ValueError(f"stage {self.name!r}: slots, deadline_s and buffer_bytes must be positive")
-        if self.decode and self.topic.event is None:
-            raise ValueError(f"stage {self.name!r}: topic {self.topic.name!r} has no event type; set decode=False")
+        for topic in self.topics:
+            if self.decode and topic.event is None:
+                raise ValueError(f"stage {self.name!r}: topic {topic.name!r} has no event type; set decode=False")
+        if len(set(self.topic_names)) < len(self.topics):
+            raise ValueError(f"stage {self.name!r}: topics {self.topic_names!r}: each may be given once")
+
+    @property
+    def topics(self) -> tuple[Topic, ...]:
+        """All sources."""
+        return (self.topic, *self.more_topics)
+
+    @property
+    def topic_names(self) -> list[str]:
+        """Names of all sources."""
+        return [topic.name for topic in self.topics]
+
+    def event_of(self, topic: str) -> type[Event] | None:
+        """Return what records of this source decode to; None where they are handed on as they came.
+
+        Raises:
+            KeyError: it is no source of the stage.
+        """
+        return {source.name: source.event for source in self.topics}[topic] if self.decode else None
 
     @property
     def source(self) -> str:

@@ -50,7 +50,9 @@ async def watch(app: StageApp, admin: Admin, observer: Observer) -> None:
             continue
         unassigned_since = unassigned_since or time.monotonic()
         if time.monotonic() - unassigned_since > PATIENCE_S:
-            check_assignment(app.stage.name, await admin.unclaimed_partitions(app.stage.group, app.stage.topic.name))
+            group = app.stage.group
+            unclaimed = [await admin.unclaimed_partitions(group, topic) for topic in app.stage.topic_names]
+            check_assignment(app.stage.name, sum(unclaimed))
             unassigned_since = None
 
 

@@ -13,7 +13,7 @@ from streams.runtime.record import Flush, Inbound, Origin, Outbound
 from streams.runtime.runner import Source
 from streams.runtime.stage import Stage
 
-ORIGIN = Origin(topic="questions", topic_id="id-of-questions", partition=3, offset=42)
+ORIGIN = Origin(topic=QUERIES.name, topic_id="id-of-questions", partition=3, offset=42)
 
 
 def fresh(topic: Topic, partitions: int = 1) -> Topic:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 
 from schemas import codec
 from schemas.events import QueryAsked
+from schemas.topics import ANSWERS
 from streams.errors import Fatal, Transient, Unprocessable
 from streams.runtime.lanes import Dropped, Slots
 from streams.runtime.observer import Sample
@@ -17,7 +19,7 @@ from streams.runtime.runner import Runner, Source
 from streams.runtime.stage import DeadLetter, Stage
 from tests.doubles.blobs import MemoryBlobs
 from tests.doubles.publisher import MemoryPublisher, Sent
-from tests.streams.runtime.factories import answer, question, source, stage
+from tests.streams.runtime.factories import ORIGIN, answer, question, source, stage, token
 from tests.streams.runtime.waiting import until
 
 DLQ = "rag.retrieve.dlq.v1"
@@ -145,6 +147,21 @@ async def test_a_stage_that_does_not_decode_gets_the_value_as_it_came() -> None:
     assert (seen[0].event, seen[0].raw) == (None, b"\xff not json")
 
 
+async def test_a_record_decodes_to_the_event_of_the_topic_that_it_came_from() -> None:
+    seen: list[Any] = []
+
+    async def handler(record: Inbound[Any]) -> AsyncIterator[Outbound | Flush]:
+        seen.append((record.origin.topic, record.event))
+        return
+        yield
+
+    bench = Bench(handler=handler, more_topics=(ANSWERS,))
+    from_answers = replace(source(msgspec.json.encode(token("one"))), origin=replace(ORIGIN, topic=ANSWERS.name))
+    await bench.run(source())
+    await bench.run(from_answers)
+    assert seen == [("rag.queries.v1", question()), ("rag.answers.v1", token("one"))]
+
+
 async def test_the_run_ends_only_when_all_is_acknowledged() -> None:
     bench = Bench()
     bench.publisher.hold = True
@@ -198,7 +215,7 @@ async def test_an_unprocessable_record_is_dead_lettered_untouched_at_once() -> N
         ("hr_dlq_reason", b"not_utf8"),
         ("hr_dlq_message", b"byte 3 is not UTF-8; save it as UTF-8"),
         ("hr_dlq_attempts", b"1"),
-        ("hr_dlq_topic", b"questions"),
+        ("hr_dlq_topic", b"rag.queries.v1"),
         ("hr_dlq_partition", b"3"),
         ("hr_dlq_offset", b"42"),
         ("hr_dlq_topic_id", b"id-of-questions"),

@@ -239,6 +239,34 @@ async def test_stages_in_one_process_do_not_wait_for_each_other(broker: Broker) 
         await until(lambda: len(works[0].done) == 2)
 
 
+async def test_a_stage_of_several_topics_handles_and_commits_each(broker: Broker) -> None:
+    topics = [await broker.topic(), await broker.topic(partitions=2), await broker.topic()]
+    seen: set[tuple[str, str, str]] = set()
+    lag: dict[tuple[str, int], int] = {}
+
+    class Ears(Silent):
+        def sampled(self, stage: str, sample: Sample) -> None:
+            lag.update(sample.lag)
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        assert record.event is not None
+        seen.add((record.origin.topic, record.origin.topic_id, record.event.text))
+        return
+        yield
+
+    subject = one(topics[0], handler, more_topics=tuple(topics[1:]))
+    ids = await broker.admin.topic_ids([topic.name for topic in topics])
+    async with running(broker, subject, observer=Ears()):
+        for topic in topics:
+            await broker.put(topic, "a")
+            await broker.put(topic, "b", partition=topic.partitions - 1)
+        for topic in topics:
+            await broker.until_committed(subject.group, topic, 2)
+        places = {(topic.name, partition) for topic in topics for partition in range(topic.partitions)}
+        await until(lambda: lag == dict.fromkeys(places, 0), every_s=0.1)
+    assert seen == {(topic.name, ids[topic.name], text) for topic in topics for text in ("a", "b")}
+
+
 async def test_a_stage_held_back_by_its_slots_runs_at_their_rate(broker: Broker) -> None:
     topic = await broker.topic(partitions=4)
     n_done = 0
