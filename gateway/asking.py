@@ -45,7 +45,7 @@ async def ask(services: Services, caller: Caller, body: QueryRequest, traceparen
         Problem: 503, Postgres or Kafka is away; the question is rejected and will not be answered.
     """
     asked = await _prepare(services, caller, body)
-    await services.questions.insert(asked.event)
+    await services.questions.insert(asked.event, reply_offset=0)
     try:
         await _produce(services, asked.event, traceparent)
     except PublishFailed as error:

@@ -10,7 +10,7 @@ from backbone.settings import GatewaySettings
 from gateway.auth import ApiKeys, Caller
 from gateway.replies import Replies
 from schemas.codec import Blobs
-from schemas.events import QueryAsked
+from schemas.events import Answer, FeedbackGiven, QueryAsked
 
 
 class Sender(Protocol):
@@ -65,22 +65,71 @@ class DocumentRows(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionRow:
-    """A question as Postgres knows it. Times are milliseconds since the epoch; `elapsed_ms` once finished."""
+    """A question as Postgres knows it. Times are milliseconds since the epoch, by the clock of Postgres.
 
-    id: str
-    query: str
-    user: str | None
+    Attributes:
+        asked: the question as it was produced, or is to be produced.
+        state: pending, claimed, finished or rejected.
+        attempt: number of claims; the current or last attempt.
+        reply_offset: no reply to the question stands before it in its reply partition.
+        outcome: done, error or cancelled, of a finished question.
+        terminal_seq: place of the terminal event in `attempt`; -1 has no place in the order.
+        answer: as `events.Answer`; the text so far of a cancelled question.
+        error: `{"reason", "message"}`.
+        hits: each as `events.Hit`.
+        scores: as `events.Scores`; feedback: as `events.FeedbackGiven`, the last one.
+        left_ms: time until the deadline when the row was read; negative: past it.
+    """
+
+    asked: QueryAsked
     state: str
-    generation: str
     attempt: int
-    answer: Mapping[str, Any] | None
-    error: Mapping[str, Any] | None
+    reply_offset: int
     created_ms: int
-    finished_ms: int | None
+    left_ms: int
+    outcome: str | None = None
+    terminal_seq: int | None = None
+    answer: Mapping[str, Any] | None = None
+    error: Mapping[str, Any] | None = None
+    finished_ms: int | None = None
+    published: bool = False
+    hits: Sequence[Mapping[str, Any]] | None = None
+    retrieve_ms: float | None = None
+    scores: Mapping[str, Any] | None = None
+    feedback: Mapping[str, Any] | None = None
+
+    @property
+    def id(self) -> str:
+        """Id of the question."""
+        return self.asked.query
+
+    @property
+    def query(self) -> str:
+        """Text of the question."""
+        return self.asked.text
+
+    @property
+    def user(self) -> str | None:
+        """Who asked."""
+        return self.asked.user
+
+    @property
+    def generation(self) -> str:
+        """Index generation that answers."""
+        return self.asked.generation
+
+    @property
+    def reply_partition(self) -> int:
+        """Partition of the answers topic that holds the replies."""
+        return self.asked.reply_partition
 
 
 class QuestionRows(Protocol):
-    """Keeps accepted questions. Methods raise `Problem` 503 where Postgres is away."""
+    """Keeps accepted questions. Methods raise `Problem` 503 where Postgres is away.
+
+    Those that end a question return its row as it ended, or None where it had ended before; whoever gets the row
+    publishes the end (`gateway.endings`).
+    """
 
     async def generation(self) -> str:
         """Return the generation that the alias names, at most a second old.
@@ -90,16 +139,48 @@ class QuestionRows(Protocol):
         """
         ...
 
-    async def insert(self, question: QueryAsked) -> None:
-        """Insert a row in state `pending`; its deadline counts from now on Postgres' clock."""
+    async def insert(self, question: QueryAsked, *, reply_offset: int) -> bool:
+        """Insert a row in state `pending`; its deadline counts from now on Postgres' clock.
+
+        A rejected question of this id becomes pending anew. It keeps its reply partition, for a record of the first
+        try may stand in Kafka.
+
+        Returns:
+            False where the id is taken by a question that was not rejected; nothing changed then.
+        """
+        ...
+
+    async def requeue(self, query: str) -> bool:
+        """Take it upon oneself to produce an unclaimed question again; False where another did within a second.
+
+        From then on the sweeper produces it until it is claimed, and it cannot be rejected.
+        """
         ...
 
     async def reject(self, query: str) -> bool:
-        """End a question that Kafka may not have; False where it was claimed or ended meanwhile."""
+        """End a question that Kafka may not have; False where it was claimed, requeued or ended meanwhile."""
         ...
 
-    async def expire(self, query: str) -> bool:
-        """End a question that ran out of time; False where it has ended before."""
+    async def expire(self, query: str) -> QuestionRow | None:
+        """End a question that ran out of time, with error `deadline_exceeded`."""
+        ...
+
+    async def request_cancel(self, query: str) -> bool:
+        """Note that an open question is to be cancelled; its worker finds that when it renews. False: not open."""
+        ...
+
+    async def finish_cancelled(
+        self, query: str, *, attempt: int, answer: Answer, terminal_seq: int
+    ) -> QuestionRow | None:
+        """End an open question in this attempt as cancelled, with the text so far."""
+        ...
+
+    async def set_published(self, query: str) -> None:
+        """Note that Kafka has acknowledged the end of a question."""
+        ...
+
+    async def set_feedback(self, tenant: str, query: str, feedback: FeedbackGiven) -> None:
+        """Keep the feedback of a finished question, in place of an earlier one."""
         ...
 
     async def find(self, tenant: str, query: str) -> QuestionRow | None:

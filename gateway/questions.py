@@ -10,35 +10,69 @@ import msgspec
 from gateway.ports import QuestionRow
 from gateway.postgres import lend
 from gateway.problems import Problem, unavailable
-from schemas.events import QueryAsked
+from schemas.events import Answer, FeedbackGiven, QueryAsked
 
 _ALIAS_CACHED_S: Final = 1.0
 
+NO_PLACE: Final = -1
+"""`terminal_seq` of an error that the gateway ends a question with: it passes readers whatever their place."""
+
+COLUMNS: Final = """
+    question, state, attempt, reply_offset, outcome, terminal_seq, answer, error, hits, retrieve_ms, scores, feedback,
+    published_at IS NOT NULL AS published,
+    (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
+    (extract(epoch FROM finished_at) * 1000)::bigint AS finished_ms,
+    (extract(epoch FROM deadline - now()) * 1000)::bigint AS left_ms
+"""
+"""What `question_of` makes a row of."""
+
 _INSERT: Final = """
-INSERT INTO queries (id, tenant, "user", question, reply_partition, deadline, generation)
-VALUES ($1, $2, $3, $4, $5, now() + make_interval(secs => $6), $7)
+INSERT INTO queries (id, tenant, "user", question, reply_partition, reply_offset, deadline, generation)
+VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8)
+ON CONFLICT (id) DO UPDATE SET
+    state = 'pending', finished_at = NULL, created_at = now(), deadline = excluded.deadline,
+    generation = excluded.generation,
+    question = excluded.question || jsonb_build_object('reply_partition', queries.reply_partition)
+WHERE queries.state = 'rejected'
+RETURNING id
+"""
+
+_REQUEUE: Final = """
+UPDATE queries SET requeued_at = now()
+WHERE id = $1 AND state = 'pending' AND attempt = 0
+  AND (requeued_at IS NULL OR requeued_at < now() - interval '1 second')
+RETURNING id
 """
 
 _REJECT: Final = """
-UPDATE queries SET state = 'rejected', finished_at = now() WHERE id = $1 AND state = 'pending' RETURNING id
+UPDATE queries SET state = 'rejected', finished_at = now()
+WHERE id = $1 AND state = 'pending' AND attempt = 0 AND requeued_at IS NULL
+RETURNING id
 """
 
-_EXPIRE: Final = """
-UPDATE queries SET state = 'finished', error = $2, finished_at = now()
-WHERE id = $1 AND state IN ('pending', 'claimed') RETURNING id
+_EXPIRE: Final = f"""
+UPDATE queries SET state = 'finished', outcome = 'error', terminal_seq = {NO_PLACE}, error = $2, finished_at = now()
+WHERE id = $1 AND state IN ('pending', 'claimed')
+RETURNING {COLUMNS}
 """
 
-_EXPIRE_LATE: Final = """
-UPDATE queries SET state = 'finished', error = $3, finished_at = now()
-WHERE tenant = $1 AND id = $2 AND state IN ('pending', 'claimed') AND deadline <= now()
+_REQUEST_CANCEL: Final = """
+UPDATE queries SET cancel_requested_at = coalesce(cancel_requested_at, now())
+WHERE id = $1 AND state IN ('pending', 'claimed')
+RETURNING id
 """
 
-_FIND: Final = """
-SELECT id, "user", question, state, generation, attempt, answer, error,
-       (extract(epoch FROM created_at) * 1000)::bigint AS created_ms,
-       (extract(epoch FROM finished_at) * 1000)::bigint AS finished_ms
-FROM queries WHERE tenant = $1 AND id = $2
+_FINISH_CANCELLED: Final = f"""
+UPDATE queries SET state = 'finished', outcome = 'cancelled', terminal_seq = $4, answer = $3, finished_at = now()
+WHERE id = $1 AND attempt = $2 AND state IN ('pending', 'claimed')
+RETURNING {COLUMNS}
 """
+
+_SET_PUBLISHED: Final = "UPDATE queries SET published_at = coalesce(published_at, now()) WHERE id = $1"
+
+_SET_FEEDBACK: Final = "UPDATE queries SET feedback = $3 WHERE tenant = $1 AND id = $2 AND state = 'finished'"
+
+_FIND: Final = f"SELECT {COLUMNS} FROM queries WHERE tenant = $1 AND id = $2"
 
 DEADLINE_EXCEEDED: Final = {
     "reason": "deadline_exceeded",
@@ -70,50 +104,87 @@ class PostgresQuestionRows:
         self._generation = (time.monotonic(), found)
         return found
 
-    async def insert(self, question: QueryAsked) -> None:
+    async def insert(self, question: QueryAsked, *, reply_offset: int) -> bool:
         """See `QuestionRows.insert`."""
         async with lend(self.pool) as connection:
-            await connection.execute(
+            inserted = await connection.fetchval(
                 _INSERT,
                 question.query,
                 question.tenant,
                 question.user,
                 msgspec.to_builtins(question),
                 question.reply_partition,
+                reply_offset,
                 (question.deadline_ms - question.asked_ms) / 1000,
                 question.generation,
             )
+        return inserted is not None
+
+    async def requeue(self, query: str) -> bool:
+        """See `QuestionRows.requeue`."""
+        return await self._changed(_REQUEUE, query)
 
     async def reject(self, query: str) -> bool:
         """See `QuestionRows.reject`."""
-        async with lend(self.pool) as connection:
-            return await connection.fetchval(_REJECT, query) is not None
+        return await self._changed(_REJECT, query)
 
-    async def expire(self, query: str) -> bool:
+    async def expire(self, query: str) -> QuestionRow | None:
         """See `QuestionRows.expire`."""
+        return await self._row(_EXPIRE, query, DEADLINE_EXCEEDED)
+
+    async def request_cancel(self, query: str) -> bool:
+        """See `QuestionRows.request_cancel`."""
+        return await self._changed(_REQUEST_CANCEL, query)
+
+    async def finish_cancelled(
+        self, query: str, *, attempt: int, answer: Answer, terminal_seq: int
+    ) -> QuestionRow | None:
+        """See `QuestionRows.finish_cancelled`."""
+        return await self._row(_FINISH_CANCELLED, query, attempt, msgspec.to_builtins(answer), terminal_seq)
+
+    async def set_published(self, query: str) -> None:
+        """See `QuestionRows.set_published`."""
         async with lend(self.pool) as connection:
-            return await connection.fetchval(_EXPIRE, query, DEADLINE_EXCEEDED) is not None
+            await connection.execute(_SET_PUBLISHED, query)
+
+    async def set_feedback(self, tenant: str, query: str, feedback: FeedbackGiven) -> None:
+        """See `QuestionRows.set_feedback`."""
+        async with lend(self.pool) as connection:
+            await connection.execute(_SET_FEEDBACK, tenant, query, msgspec.to_builtins(feedback))
 
     async def find(self, tenant: str, query: str) -> QuestionRow | None:
-        """See `QuestionRows.find`; a question that is past its deadline is ended by being looked at."""
+        """See `QuestionRows.find`."""
+        return await self._row(_FIND, tenant, query)
+
+    async def _changed(self, statement: str, *values: Any) -> bool:
         async with lend(self.pool) as connection:
-            await connection.execute(_EXPIRE_LATE, tenant, query, DEADLINE_EXCEEDED)
-            row = await connection.fetchrow(_FIND, tenant, query)
-        return None if row is None else _question(row)
+            return await connection.fetchval(statement, *values) is not None
+
+    async def _row(self, statement: str, *values: Any) -> QuestionRow | None:
+        async with lend(self.pool) as connection:
+            row = await connection.fetchrow(statement, *values)
+        return None if row is None else question_of(row)
 
 
-def _question(row: Any) -> QuestionRow:
+def question_of(row: Any) -> QuestionRow:
+    """Read a row of `COLUMNS`."""
     return QuestionRow(
-        id=str(row["id"]),
-        query=row["question"]["text"],
-        user=row["user"],
+        asked=msgspec.convert(row["question"], QueryAsked),
         state=row["state"],
-        generation=row["generation"],
         attempt=row["attempt"],
+        reply_offset=row["reply_offset"],
+        created_ms=row["created_ms"],
+        left_ms=row["left_ms"],
+        outcome=row["outcome"],
+        terminal_seq=row["terminal_seq"],
         answer=row["answer"],
         error=row["error"],
-        created_ms=row["created_ms"],
         finished_ms=row["finished_ms"],
+        published=row["published"],
+        hits=row["hits"],
+        retrieve_ms=row["retrieve_ms"],
+        scores=row["scores"],
+        feedback=row["feedback"],
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -11,10 +11,12 @@ import msgspec
 from backbone.kafka import Delivered, PublishFailed, Received
 from gateway.auth import Caller
 from gateway.ports import DocumentRow, QuestionRow
-from gateway.questions import DEADLINE_EXCEEDED
+from gateway.questions import DEADLINE_EXCEEDED, NO_PLACE
 from gateway.replies import Replies
-from schemas.events import Event, QueryAsked, Reply
+from schemas.events import Answer, Event, FeedbackGiven, QueryAsked, Reply
 from schemas.topics import QUERIES
+
+OPEN = {"pending", "claimed"}
 
 
 @dataclass(kw_only=True)
@@ -81,45 +83,88 @@ class MemoryDocumentRows:
 
 @dataclass(kw_only=True)
 class MemoryQuestionRows:
-    """`QuestionRows` in a dict."""
+    """`QuestionRows` in a dict by (tenant, id)."""
 
     rows: dict[tuple[str, str], QuestionRow] = field(default_factory=dict)
+    requeued: set[str] = field(default_factory=set)
+    cancel_requested: set[str] = field(default_factory=set)
 
     async def generation(self) -> str:
         return "g1"
 
-    async def insert(self, question: QueryAsked) -> None:
+    async def insert(self, question: QueryAsked, *, reply_offset: int) -> bool:
+        held = self.rows.get((question.tenant, question.query))
+        if held is not None:
+            if held.state != "rejected":
+                return False
+            question = msgspec.structs.replace(question, reply_partition=held.reply_partition)
+            reply_offset = held.reply_offset
         self.rows[question.tenant, question.query] = QuestionRow(
-            id=question.query,
-            query=question.text,
-            user=question.user,
+            asked=question,
             state="pending",
-            generation=question.generation,
             attempt=0,
-            answer=None,
-            error=None,
+            reply_offset=reply_offset,
             created_ms=time.time_ns() // 1_000_000,
-            finished_ms=None,
+            left_ms=question.deadline_ms - question.asked_ms,
         )
+        return True
+
+    async def requeue(self, query: str) -> bool:
+        row = self._row(query)
+        if row is None or row.state != "pending" or row.attempt > 0 or query in self.requeued:
+            return False
+        self.requeued.add(query)
+        return True
 
     async def reject(self, query: str) -> bool:
+        row = self._row(query)
+        if row is None or row.attempt > 0 or query in self.requeued:
+            return False
         return self.change(query, {"pending"}, state="rejected")
 
-    async def expire(self, query: str) -> bool:
-        return self.change(query, {"pending", "claimed"}, state="finished", error=DEADLINE_EXCEEDED)
+    async def expire(self, query: str) -> QuestionRow | None:
+        return self._end(query, outcome="error", error=DEADLINE_EXCEEDED, terminal_seq=NO_PLACE)
+
+    async def request_cancel(self, query: str) -> bool:
+        row = self._row(query)
+        if row is None or row.state not in OPEN:
+            return False
+        self.cancel_requested.add(query)
+        return True
+
+    async def finish_cancelled(
+        self, query: str, *, attempt: int, answer: Answer, terminal_seq: int
+    ) -> QuestionRow | None:
+        row = self._row(query)
+        if row is None or row.attempt != attempt:
+            return None
+        return self._end(query, outcome="cancelled", answer=msgspec.to_builtins(answer), terminal_seq=terminal_seq)
+
+    async def set_published(self, query: str) -> None:
+        self.change(query, {"finished"}, published=True)
+
+    async def set_feedback(self, tenant: str, query: str, feedback: FeedbackGiven) -> None:
+        if (tenant, query) in self.rows:
+            self.change(query, {"finished"}, feedback=msgspec.to_builtins(feedback))
 
     async def find(self, tenant: str, query: str) -> QuestionRow | None:
         return self.rows.get((tenant, query))
 
     def change(self, query: str, states: set[str], **fields: Any) -> bool:
-        """Change a row by compare-and-set."""
-        for key, row in self.rows.items():
-            if key[1] == query and row.state in states:
-                values = {name: getattr(row, name) for name in row.__slots__}
-                finished = {"finished_ms": row.created_ms + 7}
-                self.rows[key] = QuestionRow(**(values | finished | fields))
-                return True
-        return False
+        """Change a row by compare-and-set, as a worker may too."""
+        row = self._row(query)
+        if row is None or row.state not in states:
+            return False
+        if fields.get("state") in ("finished", "rejected"):
+            fields = {"finished_ms": row.created_ms + 7} | fields
+        self.rows[row.asked.tenant, query] = replace(row, **fields)
+        return True
+
+    def _row(self, query: str) -> QuestionRow | None:
+        return next((row for row in self.rows.values() if row.id == query), None)
+
+    def _end(self, query: str, **fields: Any) -> QuestionRow | None:
+        return self._row(query) if self.change(query, OPEN, state="finished", **fields) else None
 
 
 @dataclass(kw_only=True)
