@@ -2,11 +2,10 @@
 
 import unicodedata
 from dataclasses import dataclass
-from typing import Literal
 
 import msgspec
 
-Syntax = Literal["markdown", "text"]
+from streams.text.sentences import Syntax
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

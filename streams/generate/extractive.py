@@ -8,7 +8,7 @@ from typing import Final
 
 from schemas.events import Answer, Citation, Evidence, Usage
 from streams.generate.stream import pieces
-from streams.generate.words import words
+from streams.text.words import words
 
 ABSTENTION: Final = "The documents do not say."
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from schemas.events import Chunk
-from streams.chunk.sentences import sentence_spans
+from streams.text.sentences import sentence_spans
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,8 +5,8 @@ from dataclasses import dataclass, field
 
 from schemas.events import DocumentChunked, DocumentEmbedded, Filters
 from schemas.ids import ChunkId, DocumentKey
-from streams.generate.words import words
 from streams.ports import Candidate
+from streams.text.words import words
 from tests.doubles.passage_store import may_see
 
 

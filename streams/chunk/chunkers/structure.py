@@ -8,9 +8,9 @@ from semantic_text_splitter import MarkdownSplitter, TextSplitter
 from tokenizers import Tokenizer
 
 from streams.chunk.chunkers.sections import Section, fitting_path, sections
-from streams.chunk.document import Document, Piece, Syntax
-from streams.chunk.sentences import Span, clipped, sentence_spans, trimmed
+from streams.chunk.document import Document, Piece
 from streams.errors import Unprocessable
+from streams.text.sentences import Span, Syntax, clipped, sentence_spans, trimmed
 
 TARGET_TOKENS: Final = 200
 MAX_TOKENS: Final = 256

@@ -1,4 +1,4 @@
-from streams.generate.words import words
+from streams.text.words import words
 
 
 def test_words_lose_case_accents_endings_and_filler() -> None:

@@ -2,8 +2,7 @@
 
 import pytest
 
-from streams.chunk.document import Syntax
-from streams.chunk.sentences import clipped, sentence_spans
+from streams.text.sentences import Syntax, clipped, sentence_spans
 
 
 def sentences(text: str, syntax: Syntax = "markdown") -> list[str]:

@@ -4,11 +4,10 @@ import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
-from typing import Final
-
-from streams.chunk.document import Syntax
+from typing import Final, Literal
 
 Span = tuple[int, int]
+Syntax = Literal["markdown", "text"]
 
 # A full stop, with what closes after it, before white space; or one of the scripts that put no space after it.
 _STOP: Final = re.compile(r"[.!?…]+[\"'”’»)\]*_`]*(?=\s)|[。！？｡]+[」』”’）]*")
