@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import queue
 import ssl
 import threading
 import time
@@ -419,27 +420,39 @@ class Overtaken:
     resumed: int
 
 
+@dataclass(frozen=True, slots=True)
+class Last:
+    """A place to start: so many records before the end, or the beginning where there are fewer."""
+
+    n_records: int
+
+
 BEGIN: Final = "begin"
 END: Final = "end"
-Start = int | Literal["begin", "end"]
+Start = int | Literal["begin", "end"] | Last
+
+_Item = Received | AtEnd | Overtaken
 
 _BUFFERED = 2_000
 _BATCH = 500
+_POLL_S = 0.05
+"""A partition that is added waits for this long at most."""
 
 
 class PartitionReader:
-    """Reads given partitions of one topic from given places, for ever, without a consumer group.
+    """Reads chosen partitions of one topic from given places, for ever, without a consumer group.
 
     Use it as an async context manager, then iterate. On entry the starting places are fixed: with END, all that is
-    produced after `async with` was entered is read. Bounded: at most 2,000 records (and 16 MiB in the client) are held
-    for a slow caller. Where the brokers are away it waits and goes on.
+    produced after `async with` was entered is read. Partitions are added and dropped while it reads; nothing of a
+    dropped one is handed out any more, and one that is added again begins where that call says. Bounded: at most 2,000
+    records (and 16 MiB in the client) are held for a slow caller. Where the brokers are away it waits and goes on.
     """
 
     def __init__(self, settings: KafkaSettings, topic: str, starts: Mapping[int, Start]) -> None:
         """Args:
         settings: how to reach Kafka.
         topic: name of an existing topic.
-        starts: for each partition to read, the first offset wanted, BEGIN, or END.
+        starts: for each partition to read, the first offset wanted, BEGIN, END, or the Last records.
         """
         self._admin = Admin(settings)
         self._topic = topic
@@ -458,17 +471,16 @@ class PartitionReader:
         )
         self._closing = threading.Event()
         self._free = threading.Semaphore(_BUFFERED)
-        self._arrived: asyncio.Queue[Received | AtEnd | Overtaken | BaseException] = asyncio.Queue()
+        self._arrived: asyncio.Queue[tuple[int, _Item] | BaseException] = asyncio.Queue()
+        # A change is made by the reading thread, between two polls: so it knows of each record whether it came before.
+        self._changes: queue.SimpleQueue[tuple[int, int, int | None]] = queue.SimpleQueue()
+        self._turn = 0
+        self._turns: dict[int, int] = {}  # as the caller knows them: records of another turn are stale
+        self._turns_read: dict[int, int] = {}  # as the reading thread knows them
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        ends = await self._admin.end_offsets(self._topic)
-        missing = sorted(set(self._starts) - set(ends))
-        if missing:
-            raise MissingTopic(f"topic {self._topic!r} has partitions 0 to {len(ends) - 1}, not {missing!r}")
-        self._consumer.assign(
-            [TopicPartition(self._topic, p, _place(start, ends[p])) for p, start in self._starts.items()]
-        )
+        await self.add(self._starts)
         self._thread = threading.Thread(target=self._read, name=f"kafka-reader {self._topic}", daemon=True)
         self._thread.start()
         return self
@@ -483,26 +495,68 @@ class PartitionReader:
 
     async def __aiter__(self) -> AsyncIterator[Received | AtEnd | Overtaken]:
         while True:
-            item = await self._arrived.get()
+            arrived = await self._arrived.get()
             self._free.release()
-            if isinstance(item, BaseException):
-                raise item
-            yield item
+            if isinstance(arrived, BaseException):
+                raise arrived
+            turn, item = arrived
+            if self._turns.get(item.partition) == turn:
+                yield item
+
+    async def add(self, starts: Mapping[int, Start]) -> None:
+        """Read these partitions too, each from its start; one that is being read begins anew.
+
+        Raises:
+            MissingTopic: the topic or one of the partitions does not exist.
+            KafkaException: the brokers are away.
+        """
+        ends = await self._admin.end_offsets(self._topic)
+        missing = sorted(set(starts) - set(ends))
+        if missing:
+            raise MissingTopic(f"topic {self._topic!r} has partitions 0 to {len(ends) - 1}, not {missing!r}")
+        for partition, start in starts.items():
+            self._change(partition, _place(start, ends[partition]))
+
+    def drop(self, partition: int) -> None:
+        """Read this partition no more; nothing of it is handed out from now on."""
+        if self._turns.pop(partition, None) is not None:
+            self._changes.put((0, partition, None))
+
+    @property
+    def partitions(self) -> frozenset[int]:
+        """Those being read."""
+        return frozenset(self._turns)
 
     @property
     def n_buffered(self) -> int:
         """Records that were read and wait for the caller."""
         return self._arrived.qsize()
 
+    def _change(self, partition: int, place: int) -> None:
+        self._turn += 1
+        self._turns[partition] = self._turn
+        self._changes.put((self._turn, partition, place))
+
     def _read(self) -> None:
         try:
             while not self._closing.is_set():
+                self._apply_changes()
                 # poll() gives the first record at once; consume() alone would wait until its batch is full
-                first = self._consumer.poll(0.2)
+                first = self._consumer.poll(_POLL_S)
                 if first is not None:
                     self._hand_over([first, *self._consumer.consume(_BATCH, timeout=0)])
         except BaseException as error:
             self._loop.call_soon_threadsafe(self._arrived.put_nowait, error)
+
+    def _apply_changes(self) -> None:
+        while not self._changes.empty():
+            turn, partition, place = self._changes.get()
+            if self._turns_read.pop(partition, None) is not None:
+                # seek() is refused while the place is unknown, so a new place is a new assignment
+                self._consumer.incremental_unassign([TopicPartition(self._topic, partition)])
+            if place is not None:
+                self._consumer.incremental_assign([TopicPartition(self._topic, partition, place)])
+                self._turns_read[partition] = turn
 
     def _hand_over(self, messages: list[Any]) -> None:
         for message in messages:
@@ -512,9 +566,10 @@ class PartitionReader:
             self._free.acquire()
             if self._closing.is_set():
                 return
-            self._loop.call_soon_threadsafe(self._arrived.put_nowait, item)
+            turn = self._turns_read.get(item.partition, 0)
+            self._loop.call_soon_threadsafe(self._arrived.put_nowait, (turn, item))
 
-    def _item(self, message: Any) -> Received | AtEnd | Overtaken | None:
+    def _item(self, message: Any) -> _Item | None:
         error = message.error()
         if error is None:
             return Received(
@@ -545,6 +600,8 @@ class PartitionReader:
 
 
 def _place(start: Start, end: int) -> int:
+    if isinstance(start, Last):
+        return max(0, end - start.n_records)
     if start == BEGIN:
         return int(OFFSET_BEGINNING)
     return end if start == END else int(start)

@@ -17,6 +17,7 @@ from backbone.kafka import (
     END,
     Admin,
     AtEnd,
+    Last,
     MissingTopic,
     Overtaken,
     PartitionReader,
@@ -230,3 +231,54 @@ async def test_a_slow_caller_holds_the_reader_back(settings: KafkaSettings, publ
                 break
             n_read += 1
     assert n_read == 5_000
+
+
+@pytest.mark.integration
+async def test_partitions_are_added_and_dropped_while_the_reader_reads(
+    settings: KafkaSettings, publisher: Publisher
+) -> None:
+    topic = fresh(QUERIES, 3)
+    await Admin(settings).ensure_topics([topic])
+    for partition in range(3):
+        for n in range(6):
+            await publisher.send(topic.name, key=None, value=str(n).encode(), partition=partition)
+    async with PartitionReader(settings, topic.name, {0: 4}) as reader:
+        items = reader.__aiter__()
+
+        async def read_to_end() -> list[tuple[int, int]]:
+            found = []
+            async with asyncio.timeout(10):
+                while not isinstance(item := await anext(items), AtEnd):
+                    assert isinstance(item, Received)
+                    found.append((item.partition, item.offset))
+            return found
+
+        assert await read_to_end() == [(0, 4), (0, 5)]
+        await reader.add({1: Last(2)})
+        assert await read_to_end() == [(1, 4), (1, 5)]
+        await reader.add({2: Last(100)})
+        assert [offset for _, offset in await read_to_end()] == [0, 1, 2, 3, 4, 5]
+        assert reader.partitions == {0, 1, 2}
+        reader.drop(0)
+        await publisher.send(topic.name, key=None, value=b"unheard", partition=0)
+        await publisher.send(topic.name, key=None, value=b"heard", partition=1)
+        assert await read_to_end() == [(1, 6)]
+
+
+@pytest.mark.integration
+async def test_a_partition_that_is_added_again_begins_at_its_new_place(
+    settings: KafkaSettings, publisher: Publisher
+) -> None:
+    topic = fresh(QUERIES)
+    await Admin(settings).ensure_topics([topic])
+    await asyncio.gather(*(publisher.send(topic.name, key=None, value=b"v") for _ in range(3_000)))
+    async with PartitionReader(settings, topic.name, {0: BEGIN}) as reader:
+        items = reader.__aiter__()
+        first = await asyncio.wait_for(anext(items), 10)
+        assert isinstance(first, Received) and first.offset == 0
+        # the thread has read on by now; nothing of that may come after the change
+        await reader.add({0: 1_000})
+        following = await asyncio.wait_for(anext(items), 10)
+        assert isinstance(following, Received) and following.offset == 1_000
+        with pytest.raises(MissingTopic, match=r"not \[7\]"):
+            await reader.add({7: END})
