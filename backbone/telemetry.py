@@ -128,6 +128,14 @@ TIME_TO_FIRST_TOKEN: Final = Histogram(
 TIME_TO_ANSWER: Final = Histogram(
     "headrace_time_to_answer_seconds", "From accepting a question to its whole answer.", buckets=_SHORT
 )
+QUESTIONS_SWEPT: Final = Counter(
+    "headrace_questions_swept_total",
+    "What the sweeper did: expired, taken_over, produced_again, republished.",
+    ["what"],
+)
+OLDEST_QUESTION_SECONDS: Final = Gauge(
+    "headrace_oldest_question_seconds", "Age of the oldest question without an end; 0 when there is none."
+)
 OPEN_STREAMS: Final = Gauge("headrace_open_streams", "SSE streams that are open.")
 REPLIES_DROPPED: Final = Counter(
     "headrace_replies_dropped_total", "Replies not passed on: repeats, for nobody here, or unreadable.", ["why"]
@@ -157,6 +165,8 @@ METRICS: Final = (
     TIME_TO_SOURCES,
     TIME_TO_FIRST_TOKEN,
     TIME_TO_ANSWER,
+    QUESTIONS_SWEPT,
+    OLDEST_QUESTION_SECONDS,
     OPEN_STREAMS,
     REPLIES_DROPPED,
     HTTP_REQUESTS,

@@ -1,9 +1,7 @@
 """Accepts questions and searches: made, written down, and sent to Kafka."""
 
-import asyncio
 import time
 from dataclasses import dataclass
-from typing import Final
 
 from backbone.kafka import PublishFailed
 from gateway.auth import Caller
@@ -11,14 +9,10 @@ from gateway.models import QueryRequest, SearchRequest
 from gateway.ports import Services
 from gateway.problems import unavailable
 from gateway.replies import Subscription
-from gateway.submit import SOURCE
-from schemas.codec import encode
+from gateway.sending import acknowledged, send
 from schemas.events import Filters, QueryAsked
 from schemas.ids import new_query_id
 from schemas.topics import QUERIES
-
-PRODUCE_TIMEOUT_S: Final = 5.0
-"""Longer than Kafka takes to move a leader; a question that waits longer is refused."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +41,7 @@ async def ask(services: Services, caller: Caller, body: QueryRequest, traceparen
     asked = await _prepare(services, caller, body)
     await services.questions.insert(asked.event, reply_offset=0)
     try:
-        await _produce(services, asked.event, traceparent)
+        await produce(services, asked.event, traceparent)
     except PublishFailed as error:
         # The record may stand in the log all the same; whoever changes the row first decides.
         if await services.questions.reject(asked.event.query):
@@ -63,7 +57,7 @@ async def search(services: Services, caller: Caller, body: SearchRequest, tracep
     """
     asked = await _prepare(services, caller, body)
     try:
-        await _produce(services, asked.event, traceparent)
+        await produce(services, asked.event, traceparent)
     except PublishFailed as error:
         raise unavailable("Kafka", error) from error
     return asked
@@ -94,12 +88,12 @@ async def _prepare(services: Services, caller: Caller, body: QueryRequest | Sear
     return Asked(event=event, subscription=subscription, started_s=time.monotonic())
 
 
-async def _produce(services: Services, event: QueryAsked, traceparent: str) -> None:
-    record = await encode(event, key=event.query.encode(), source=SOURCE, blobs=services.blobs, traceparent=traceparent)
-    sent = services.sender.send(QUERIES.name, key=record.key, value=record.value, headers=dict(record.headers))
-    try:
-        async with asyncio.timeout(PRODUCE_TIMEOUT_S):
-            await asyncio.shield(sent)
-    except TimeoutError as error:
-        sent.add_done_callback(asyncio.Future.exception)
-        raise PublishFailed(f"no acknowledgement within {PRODUCE_TIMEOUT_S} seconds") from error
+async def produce(services: Services, question: QueryAsked, traceparent: str | None = None) -> None:
+    """Send a question to Kafka and wait for its acknowledgement.
+
+    Raises:
+        PublishFailed: Kafka did not acknowledge it; it may have it all the same.
+        OSError: the question is large, and the object store is away.
+    """
+    key = question.query.encode()
+    await acknowledged(await send(services, QUERIES, question, key=key, traceparent=traceparent))

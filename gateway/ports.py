@@ -188,6 +188,46 @@ class QuestionRows(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Requeued:
+    """A question to be produced again. `lapsed`: its worker fell silent; else nobody has claimed what was produced."""
+
+    row: QuestionRow
+    lapsed: bool
+
+
+class SweptRows(Protocol):
+    """What the sweeper finds to do. Of several sweepers each row goes to one. Methods raise `Problem` 503 where
+    Postgres is away."""
+
+    async def expire(self, limit: int) -> list[QuestionRow]:
+        """End at most `limit` open questions that are past their deadline, with error `deadline_exceeded`."""
+        ...
+
+    async def requeue(self, limit: int) -> list[Requeued]:
+        """Put back to `pending` at most `limit` questions whose lease has lapsed, or that wait for 10 s to be claimed
+        again; they wait anew from now."""
+        ...
+
+    async def republish(self, publish: Callable[[QuestionRow], Awaitable[bool]], *, limit: int) -> int:
+        """Call `publish` for at most `limit` ends that are not published a while after the question ended.
+
+        The rows are held meanwhile. Those for which it returns True are published.
+
+        Returns:
+            How many were published.
+        """
+        ...
+
+    async def drop_old(self) -> None:
+        """Forget idempotency keys of more than a day, and gateways whose lease has lapsed."""
+        ...
+
+    async def oldest_open_s(self) -> float:
+        """Return the age of the oldest question without an end; 0 where there is none."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """All that the routes use.
@@ -201,5 +241,6 @@ class Services:
     blobs: Blobs
     documents: DocumentRows
     questions: QuestionRows
+    swept: SweptRows
     replies: Replies
     checks: Mapping[str, Callable[[], Awaitable[object]]]

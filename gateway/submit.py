@@ -3,19 +3,16 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 from urllib.parse import quote
 
 from backbone.kafka import Delivered, PublishFailed
 from gateway.models import Receipt
 from gateway.ports import Services
 from gateway.problems import unavailable
-from schemas.codec import encode
+from gateway.sending import send
 from schemas.events import DocumentSubmitted
 from schemas.ids import DocumentKey
 from schemas.topics import INGEST
-
-SOURCE: Final = "/headrace/gateway"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +30,10 @@ async def submit(services: Services, submissions: Sequence[Submission], tracepar
         Problem: 503, Kafka did not acknowledge all; the problem lists which it did.
     """
     try:
-        sent = [await _send(services, submission, traceparent) for submission in submissions]
+        sent = [
+            await send(services, INGEST, each.event, key=each.key.encode(), traceparent=traceparent)
+            for each in submissions
+        ]
     except OSError as error:
         raise unavailable("the object store", error) from error
     outcomes = await asyncio.gather(*sent, return_exceptions=True)
@@ -50,17 +50,6 @@ async def submit(services: Services, submissions: Sequence[Submission], tracepar
     if failed:
         raise unavailable("Kafka", why, accepted=[receipt.model_dump() for receipt in receipts], failed=failed)
     return receipts
-
-
-async def _send(services: Services, submission: Submission, traceparent: str) -> "asyncio.Future[Delivered]":
-    record = await encode(
-        submission.event,
-        key=submission.key.encode(),
-        source=SOURCE,
-        blobs=services.blobs,
-        traceparent=traceparent,
-    )
-    return services.sender.send(INGEST.name, key=record.key, value=record.value, headers=dict(record.headers))
 
 
 def document_url(document: str) -> str:

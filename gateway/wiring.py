@@ -16,6 +16,8 @@ from gateway.document_rows import PostgresDocumentRows
 from gateway.ports import Services
 from gateway.questions import PostgresQuestionRows
 from gateway.replies import Replies, read_replies
+from gateway.sweeper import Sweeper
+from gateway.swept import PostgresSweptRows
 from gateway.topic_id import TopicId
 from schemas.topics import INGEST
 
@@ -42,13 +44,14 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     reading.add_done_callback(_say_why_it_ended)
     try:
         async with Publisher(settings, on_broken=_end) as publisher:
-            yield Services(
+            services = Services(
                 settings=settings,
                 keys=keys,
                 sender=publisher,
                 blobs=blobs,
                 documents=PostgresDocumentRows(pool=pool, alias=settings.generation_alias, topic_id=TopicId(admin)),
                 questions=questions,
+                swept=PostgresSweptRows(pool=pool, republish_after_s=settings.republish_after_ms / 1000),
                 replies=replies,
                 checks={
                     "kafka": lambda: admin.end_offsets(INGEST.name),
@@ -57,6 +60,12 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                     "reply_reader": check_replies,
                 },
             )
+            sweeping = asyncio.create_task(Sweeper(services=services).run(), name="sweeper")
+            try:
+                yield services
+            finally:
+                sweeping.cancel()
+                await asyncio.gather(sweeping, return_exceptions=True)
     finally:
         reading.cancel()
         with suppress(asyncio.CancelledError):

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import msgspec
 
 from backbone.kafka import Delivered, PublishFailed, Received
 from gateway.auth import Caller
-from gateway.ports import DocumentRow, QuestionRow
+from gateway.ports import DocumentRow, QuestionRow, Requeued
 from gateway.questions import DEADLINE_EXCEEDED, NO_PLACE
 from gateway.replies import Replies
 from schemas.events import Answer, Event, FeedbackGiven, QueryAsked, Reply
@@ -165,6 +165,54 @@ class MemoryQuestionRows:
 
     def _end(self, query: str, **fields: Any) -> QuestionRow | None:
         return self._row(query) if self.change(query, OPEN, state="finished", **fields) else None
+
+
+@dataclass(kw_only=True)
+class MemorySweptRows:
+    """`SweptRows` over `MemoryQuestionRows`; a test says what time would do.
+
+    Questions are past their deadline by `left_ms`. `lapsed`: the lease of its claim has lapsed. `unclaimed`: produced
+    again 10 s ago. `ended`: it ended a while ago.
+    """
+
+    questions: MemoryQuestionRows
+    lapsed: set[str] = field(default_factory=set)
+    unclaimed: set[str] = field(default_factory=set)
+    ended: set[str] = field(default_factory=set)
+    n_dropped: int = 0
+
+    async def expire(self, limit: int) -> list[QuestionRow]:
+        due = [row.id for row in self.questions.rows.values() if row.left_ms <= 0 and row.state in OPEN]
+        return [row for query in due[:limit] if (row := await self.questions.expire(query)) is not None]
+
+    async def requeue(self, limit: int) -> list[Requeued]:
+        found = []
+        for row in list(self.questions.rows.values()):
+            lapsed = row.state == "claimed" and row.id in self.lapsed
+            if row.left_ms > 0 and (lapsed or (row.state == "pending" and row.id in self.unclaimed)):
+                found.append((row, lapsed))
+        for row, _ in found[:limit]:
+            self.lapsed.discard(row.id)
+            self.unclaimed.discard(row.id)
+            self.questions.requeued.add(row.id)
+            self.questions.change(row.id, OPEN, state="pending")
+        return [Requeued(self.questions.rows[row.asked.tenant, row.id], lapsed) for row, lapsed in found[:limit]]
+
+    async def republish(self, publish: Callable[[QuestionRow], Awaitable[bool]], *, limit: int) -> int:
+        rows = self.questions.rows.values()
+        due = [row for row in rows if row.state == "finished" and not row.published and row.id in self.ended]
+        done = [row.id for row in due[:limit] if await publish(row)]
+        for query in done:
+            await self.questions.set_published(query)
+        return len(done)
+
+    async def drop_old(self) -> None:
+        self.n_dropped += 1
+
+    async def oldest_open_s(self) -> float:
+        now_ms = time.time_ns() // 1_000_000
+        ages = [now_ms - row.created_ms for row in self.questions.rows.values() if row.state in OPEN]
+        return max(ages, default=0) / 1000
 
 
 @dataclass(kw_only=True)

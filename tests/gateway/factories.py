@@ -16,7 +16,7 @@ from gateway.ports import DocumentRow, Services
 from gateway.replies import Replies
 from schemas.events import Answer, Citation, Evidence, QueryAsked, Reply, Usage
 from tests.doubles.blobs import MemoryBlobs
-from tests.doubles.gateway import MemoryDocumentRows, MemoryQuestionRows, MemoryReplies, MemorySender
+from tests.doubles.gateway import MemoryDocumentRows, MemoryQuestionRows, MemoryReplies, MemorySender, MemorySweptRows
 
 KEYS = {
     "acme-key": {"tenant": "acme", "groups": ["staff"]},
@@ -35,6 +35,8 @@ class Gateway:
     blobs: MemoryBlobs
     documents: MemoryDocumentRows
     questions: MemoryQuestionRows
+    swept: MemorySweptRows
+    services: Services
     replies: MemoryReplies
     broken: dict[str, Exception]
 
@@ -48,6 +50,7 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
     configured = GatewaySettings.model_validate(values)
     blobs, sender = MemoryBlobs(), MemorySender()
     documents, questions = MemoryDocumentRows(), MemoryQuestionRows()
+    swept = MemorySweptRows(questions=questions)
     replies = Replies(blobs)
     replies.partition, replies.ready = 2, True
     broken: dict[str, Exception] = {}
@@ -65,6 +68,7 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
             blobs=blobs,
             documents=documents,
             questions=questions,
+            swept=swept,
             replies=replies,
             checks={"kafka": check_kafka, "objects": blobs.check},
         )
@@ -90,6 +94,8 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
             blobs=blobs,
             documents=documents,
             questions=questions,
+            swept=swept,
+            services=app.state.services,
             replies=MemoryReplies(replies=replies),
             broken=broken,
         )
