@@ -15,6 +15,7 @@ SECTIONS: tuple[tuple[str, type[BaseSettings]], ...] = (
     ("Kafka: gateway and workers", settings.KafkaSettings),
     ("Postgres: gateway and workers", settings.PostgresSettings),
     ("Object store: gateway and workers", settings.ObjectSettings),
+    ("Valkey: gateway and workers", settings.ValkeySettings),
     ("The gateway", settings.GatewaySettings),
     ("Workers", settings.WorkerSettings),
 )

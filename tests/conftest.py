@@ -17,6 +17,7 @@ from headrace.local.files import secret_in
 from headrace.local.kafka import kafka_ready, prepare_kafka
 from headrace.local.ports import free_ports
 from headrace.local.postgres import create_database, postgres_dsn, postgres_ready, prepare_postgres
+from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
 from schemas.postgres.migrate import upgrade
 
 START_S = 90
@@ -75,6 +76,17 @@ def postgres(postgres_server: Callable[[str], str]) -> Callable[[], Awaitable[st
         return postgres_server(name)
 
     return fresh
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real Valkey that lives as long as the run."""
+    folder = tmp_path_factory.mktemp("valkey")
+    (port,) = free_ports(1)
+    command = prepare_valkey(folder / "home", password_file=folder / "password", port=port)
+    url = valkey_url(secret_in(folder / "password"), port)
+    with _running(command, folder / "valkey.log", lambda: asyncio.run(valkey_ready(url))):
+        yield url
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from headrace.local.home import Home
 from headrace.local.kafka import kafka_ready, prepare_kafka
 from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.table import Options, Row
+from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
 
 DATABASE = "headrace"
 PROBE_S = 2.0
@@ -50,7 +51,7 @@ class Part:
 
 def port_names(options: Options) -> list[str]:
     """Return the names of the ports that a stack needs."""
-    stores = ["kafka", "kafka-controller", "postgres"] if options.stores else []
+    stores = ["kafka", "kafka-controller", "postgres", "valkey"] if options.stores else []
     return stores + [row.name for row in options.processes if row.port_variable]
 
 
@@ -67,6 +68,7 @@ def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
     return {
         "HEADRACE_KAFKA_BOOTSTRAP": f"127.0.0.1:{ports['kafka']}",
         "HEADRACE_POSTGRES_DSN": postgres_dsn(password, ports["postgres"], DATABASE),
+        "HEADRACE_VALKEY_URL": valkey_url(secret_in(home.secrets / "valkey"), ports["valkey"]),
         "HEADRACE_OBJECTS_DIR": str(home.data("objects")),
         "HEADRACE_MODEL_DIR": str(home.models / read_lock().model.name),
         "HEADRACE_API_KEYS_FILE": str(home.api_keys),
@@ -108,6 +110,15 @@ def _stores(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part
             ready=partial(postgres_ready, dsn),
             port=ports["postgres"],
             stop_signal=STOP_SIGNALS["postgres"],
+        ),
+        Part(
+            name="valkey",
+            command=partial(
+                prepare_valkey, home.data("valkey"), password_file=home.secrets / "valkey", port=ports["valkey"]
+            ),
+            env=_environment(home, "valkey"),
+            ready=partial(valkey_ready, valkey_url(secret_in(home.secrets / "valkey"), ports["valkey"])),
+            port=ports["valkey"],
         ),
     ]
 

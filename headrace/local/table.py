@@ -58,7 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What a stack is made of.
 
     Attributes:
-        stores: run Kafka and Postgres, and set them up.
+        stores: run Kafka, Postgres and Valkey, and set them up.
         processes: our own processes, started together once the stores are set up.
         env: environment variables of all our own processes.
         kafka: settings of the broker, which win over ours.

@@ -1,5 +1,6 @@
-"""The real Kafka and the real Postgres of a stack, killed under load."""
+"""The real Kafka, the real Postgres and the real Valkey of a stack, killed under load."""
 
+import asyncio
 import os
 import signal
 import time
@@ -9,10 +10,13 @@ import asyncpg
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
+from backbone.settings import ValkeySettings
+from backbone.valkey import connected
 from headrace.local import stack
 from headrace.local.home import Home
 from headrace.local.postgres import postgres_dsn
 from headrace.local.table import Options
+from headrace.local.valkey import valkey_url
 from schemas.topics import INGEST
 
 pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
@@ -120,3 +124,22 @@ def test_data_lives_through_the_death_of_supervisor_and_broker_and_a_clean_resta
     stack.down(home)
     assert stack.up(home, STORES)
     assert read_all(home) == before
+
+
+def test_a_killed_valkey_comes_back_empty_on_its_port(home: Home) -> None:
+    port = stack.port_of(home, "valkey")
+    url = valkey_url((home.secrets / "valkey").read_text(), port)
+
+    async def put_or_get(value: bytes | None) -> bytes | None:
+        async with connected(ValkeySettings.model_validate({"valkey_url": url})) as valkey:
+            if value is not None:
+                await valkey.put("key", value, ttl_s=60)
+            return await valkey.get("key")
+
+    assert asyncio.run(put_or_get(b"value")) == b"value"
+
+    kill(home, "valkey")
+    wait_until_ready(home, {"valkey": 1})
+
+    assert stack.port_of(home, "valkey") == port
+    assert asyncio.run(put_or_get(None)) is None
