@@ -84,7 +84,7 @@ def rows(request: pytest.FixtureRequest) -> Rows:
 
 
 def question(**changes: Any) -> QueryAsked:
-    values = {
+    values: dict[str, Any] = {
         "query": new_query_id(),
         "tenant": "acme",
         "text": "When?",

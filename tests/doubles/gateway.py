@@ -14,16 +14,20 @@ from gateway.ports import DocumentRow, QuestionRow, Requeued
 from gateway.questions import DEADLINE_EXCEEDED, NO_PLACE
 from gateway.replies import Replies
 from schemas.events import Answer, Event, FeedbackGiven, QueryAsked, Reply
-from schemas.topics import QUERIES
+from schemas.topics import QUERIES, Topic
 
 OPEN = {"pending", "claimed"}
 
 
 @dataclass(kw_only=True)
 class MemorySender:
-    """`Sender` that keeps what was sent. Keys in `failing` are not acknowledged; `on_question` answers questions."""
+    """`Sender` that keeps what was sent, and to which partition where that was said.
+
+    Keys in `failing` are not acknowledged; `on_question` answers questions.
+    """
 
     sent: list[tuple[str, bytes | None, bytes | None, Mapping[str, bytes | None]]] = field(default_factory=list)
+    partitions: list[int | None] = field(default_factory=list)
     failing: set[bytes] = field(default_factory=set)
     away: bool = False
     on_question: Any = None
@@ -42,14 +46,19 @@ class MemorySender:
             future.set_exception(PublishFailed(f"topic {topic!r}: timed out"))
             return future
         self.sent.append((topic, key, value, headers))
+        self.partitions.append(partition)
         future.set_result(Delivered(topic, 3, len(self.sent) - 1))
         if topic == QUERIES.name and self.on_question is not None and value is not None:
             asyncio.get_running_loop().create_task(self.on_question(msgspec.json.decode(value, type=QueryAsked)))
         return future
 
-    def events(self, kind: type[Event]) -> list[Any]:
-        """Return what was sent, read back."""
-        return [msgspec.json.decode(value, type=kind) for _, _, value, _ in self.sent if value is not None]
+    def events(self, kind: type[Event], topic: Topic | None = None) -> list[Any]:
+        """Return what was sent, or what was sent to a topic, read back."""
+        return [
+            msgspec.json.decode(value, type=kind)
+            for name, _, value, _ in self.sent
+            if value is not None and (topic is None or name == topic.name)
+        ]
 
 
 @dataclass(kw_only=True)
@@ -172,16 +181,19 @@ class MemorySweptRows:
     """`SweptRows` over `MemoryQuestionRows`; a test says what time would do.
 
     Questions are past their deadline by `left_ms`. `lapsed`: the lease of its claim has lapsed. `unclaimed`: produced
-    again 10 s ago. `ended`: it ended a while ago.
+    again 10 s ago. `ended`: it ended a while ago. The next rounds fail with `failures`; `dropped` ends a round.
     """
 
     questions: MemoryQuestionRows
     lapsed: set[str] = field(default_factory=set)
     unclaimed: set[str] = field(default_factory=set)
     ended: set[str] = field(default_factory=set)
-    n_dropped: int = 0
+    failures: list[Exception] = field(default_factory=list)
+    dropped: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def expire(self, limit: int) -> list[QuestionRow]:
+        if self.failures:
+            raise self.failures.pop(0)
         due = [row.id for row in self.questions.rows.values() if row.left_ms <= 0 and row.state in OPEN]
         return [row for query in due[:limit] if (row := await self.questions.expire(query)) is not None]
 
@@ -207,7 +219,7 @@ class MemorySweptRows:
         return len(done)
 
     async def drop_old(self) -> None:
-        self.n_dropped += 1
+        self.dropped.set()
 
     async def oldest_open_s(self) -> float:
         now_ms = time.time_ns() // 1_000_000

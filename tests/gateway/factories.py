@@ -12,9 +12,10 @@ import httpx
 from backbone.settings import GatewaySettings
 from gateway.app import create_app
 from gateway.auth import ApiKeys
-from gateway.ports import DocumentRow, Services
+from gateway.ports import DocumentRow, QuestionRow, Services
 from gateway.replies import Replies
-from schemas.events import Answer, Citation, Evidence, QueryAsked, Reply, Usage
+from schemas.events import Answer, Citation, Evidence, Filters, QueryAsked, Reply, Usage
+from schemas.ids import new_query_id
 from tests.doubles.blobs import MemoryBlobs
 from tests.doubles.gateway import MemoryDocumentRows, MemoryQuestionRows, MemoryReplies, MemorySender, MemorySweptRows
 
@@ -113,6 +114,26 @@ def document_row(id: str, **changes: Any) -> DocumentRow:
     }
     values = {"id": id, "status": "indexed", "deleted": False, "readable": True, "applied": {3: 10}}
     return DocumentRow(**{**values, "attributes": attributes | changes.pop("attributes", {}), **changes})
+
+
+async def ask(gateway: Gateway, **changes: Any) -> QuestionRow:
+    """Put a question of acme into Postgres as it would be after these changes to its row."""
+    asked = QueryAsked(
+        query=new_query_id(),
+        tenant="acme",
+        text="When does it open?",
+        kind="answer",
+        top_k=8,
+        reply_partition=2,
+        deadline_ms=31_000,
+        asked_ms=1_000,
+        generation="g1",
+        filters=Filters(groups=["staff"]),
+        user="ada",
+    )
+    await gateway.questions.insert(asked, reply_offset=41)
+    gateway.questions.change(asked.query, {"pending"}, **changes)
+    return gateway.questions.rows["acme", asked.query]
 
 
 EVIDENCE = Evidence(
