@@ -9,7 +9,7 @@ from typing import Any
 from backbone import telemetry
 from schemas.events import LifecycleChanged
 from streams.runtime.observer import Sample
-from streams.runtime.record import Flush, Handler, Inbound, Outbound
+from streams.runtime.record import Claim, Flush, Handler, Inbound, Outbound
 
 
 class PrometheusObserver:
@@ -47,7 +47,7 @@ class Watched:
     stage: str
     handler: Handler[Any]
 
-    async def __call__(self, record: Inbound[Any]) -> AsyncIterator[Outbound | Flush]:
+    async def __call__(self, record: Inbound[Any]) -> AsyncIterator[Outbound | Flush | Claim]:
         """Do what the handler does."""
         outputs = self.handler(record)
         async with aclosing(outputs):  # type: ignore[type-var]

@@ -13,7 +13,7 @@ from yarl import URL
 from backbone.kafka import Admin, ssl_context
 from backbone.settings import KafkaSettings
 from streams.runtime.consumer import SafeConsumer, SafeTransport
-from streams.runtime.lanes import Lanes, Slots
+from streams.runtime.lanes import Claims, Lanes, Slots, Turn
 from streams.runtime.observer import Sample
 from streams.runtime.record import Origin
 from streams.runtime.runner import Runner, Source
@@ -30,7 +30,7 @@ class Timing:
         session_s: without a heartbeat for this long, a member counts as dead and its partitions go to others.
         rebalance_s: how long a rebalance waits for a member that is alive.
         drain_s: how long running handlers may go on when partitions are revoked or the process stops, before they are
-            cancelled; below `rebalance_s`.
+            cancelled; below `rebalance_s`. Those whose record is claimed are cancelled only when the process stops.
     """
 
     session_s: float = 10.0
@@ -93,7 +93,8 @@ class StageApp:
         self._admin = admin
         self._timing = timing
         self._topic_ids: dict[str, str] = {}
-        self._lanes = Lanes(self.stage.slots, self.failed)
+        self._claims = Claims(self.stage.slots)
+        self._lanes = Lanes(self._claims, self.failed)
         self.faust = self._make_app(settings, consumer)
 
     def _make_app(self, settings: KafkaSettings, consumer: type[SafeConsumer]) -> faust.App:
@@ -137,11 +138,11 @@ class StageApp:
 
     @property
     def slots(self) -> Slots:
-        """Room for handlers in the current assignment."""
-        return self._lanes.slots
+        """Room for handlers."""
+        return self._claims.slots
 
     async def drain(self) -> None:
-        """Let what runs end, in bounded time; drop what waits."""
+        """Let what runs end, in bounded time; drop what waits; leave alone whose record is claimed."""
         if not await self._lanes.drain(self._timing.drain_s):
             _log.warning("handlers_cancelled", stage=self.stage.name, after_s=self._timing.drain_s)
 
@@ -149,8 +150,16 @@ class StageApp:
         """Begin with empty lanes, as all that is not committed comes again."""
         await self._lanes.drain(0)
         self._topic_ids = await self._admin.topic_ids(self.stage.topic_names)
-        self._lanes = Lanes(self.stage.slots, self.failed)
+        self._lanes = Lanes(self._claims, self.failed)
         self.assigned.set()
+
+    async def stop(self) -> None:
+        """Leave the group, and let all handlers end in bounded time."""
+        await asyncio.gather(self.faust.stop(), self._end_claims())
+
+    async def _end_claims(self) -> None:
+        if not await self._claims.end(self._timing.drain_s):
+            _log.warning("claimed_handlers_cancelled", stage=self.stage.name, after_s=self._timing.drain_s)
 
     def sample(self) -> Sample:
         """Return the state of the stage."""
@@ -183,8 +192,7 @@ class StageApp:
             timestamp_ms=round(message.timestamp * 1000),
         )
 
-        async def job(slots: Slots) -> None:
-            await self._runner.run(source, slots)
-            event.ack()
+        async def job(turn: Turn) -> None:
+            await self._runner.run(source, turn, event.ack)
 
         await self._lanes.submit(message.key, job)

@@ -66,6 +66,18 @@ class Flush:
 FLUSH: Final = Flush()
 
 
+class Claim:
+    """Yielded by a handler whose record is kept elsewhere from now on (a row with a lease).
+
+    Once all that it yielded before is acknowledged by Kafka, the record is acknowledged and the handler goes on, in its
+    slot. A rebalance neither waits for it nor ends it. When the process stops it has the time of all handlers to end;
+    then it is cancelled, and must give back what it holds.
+    """
+
+
+CLAIMED: Final = Claim()
+
+
 class Handler(Protocol[E_contra]):
     """A stage as a function of a record.
 
@@ -74,6 +86,6 @@ class Handler(Protocol[E_contra]):
     again for the same record, so it must be idempotent. It raises only `streams.errors`.
     """
 
-    def __call__(self, record: Inbound[E_contra]) -> AsyncIterator[Outbound | Flush]:
+    def __call__(self, record: Inbound[E_contra]) -> AsyncIterator[Outbound | Flush | Claim]:
         """Do the stage's work for one record."""
         ...

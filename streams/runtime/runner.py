@@ -14,9 +14,9 @@ import structlog
 from backbone.kafka import Delivered, PublishFailed
 from schemas import codec
 from streams.errors import Fatal, Transient, Unprocessable
-from streams.runtime.lanes import Slots
+from streams.runtime.lanes import Turn
 from streams.runtime.observer import Observer
-from streams.runtime.record import Flush, Inbound, Origin, Outbound
+from streams.runtime.record import Claim, Flush, Inbound, Origin, Outbound
 from streams.runtime.stage import DeadLetter, Stage
 
 FIRST_PAUSE_S = 0.1
@@ -64,7 +64,7 @@ class _Passing(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """Runs the handler of one stage; when `run` returns, the record may be acknowledged."""
+    """Runs the handler of one stage."""
 
     stage: Stage
     sender: Sender
@@ -72,8 +72,13 @@ class Runner:
     observer: Observer
     jitter: Callable[[float, float], float] = field(default=random.uniform)
 
-    async def run(self, source: Source, slots: Slots) -> None:
-        """Handle the record, or write it to the dead letters.
+    async def run(self, source: Source, turn: Turn, acknowledge: Callable[[], object]) -> None:
+        """Handle the record, or write it to the dead letters, and acknowledge it; a claimed one earlier.
+
+        Args:
+            source: the record.
+            turn: where its attempts take place.
+            acknowledge: lets the consumer commit over the record; may be called more than once.
 
         Raises:
             Dropped: the record is not ours any more.
@@ -82,23 +87,28 @@ class Runner:
         began = time.monotonic()
         trace = _traceparent(source)
 
-        async def handle() -> None:
-            await self._publish(self.stage.handler(await self._decoded(source, trace)), trace)
+        def claimed() -> None:
+            acknowledge()
+            turn.claim()
 
-        letter = await self._persist(handle, slots)
+        async def handle() -> None:
+            await self._publish(self.stage.handler(await self._decoded(source, trace)), trace, claimed)
+
+        letter = await self._persist(handle, turn)
         if letter is None:
             self.observer.processed(self.stage.name, time.monotonic() - began)
         else:
-            await self._give_up(source, trace, letter, slots)
+            await self._give_up(source, trace, letter, turn)
+        acknowledge()
 
-    async def _persist(self, work: Callable[[], Awaitable[None]], slots: Slots) -> DeadLetter | None:
+    async def _persist(self, work: Callable[[], Awaitable[None]], turn: Turn) -> DeadLetter | None:
         """Attempt the work until it succeeds (None), fails for good, or its time is over."""
         began = time.monotonic()
         attempts = 0
         while True:
             attempts += 1
             try:
-                async with slots.taken():
+                async with turn.slots.taken():
                     return await self._attempt(work, attempts)
             except _Passing as failure:
                 pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts - 1, 16)) * self.jitter(0.5, 1.0)
@@ -106,7 +116,7 @@ class Runner:
                     return failure.letter
                 _log.info("attempt_failed", stage=self.stage.name, attempts=attempts, message=failure.letter.message)
             self.observer.retried(self.stage.name)
-            await slots.rest(pause_s)
+            await turn.slots.rest(pause_s)
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], attempts: int) -> DeadLetter | None:
         deadline = asyncio.timeout(self.stage.deadline_s)
@@ -150,7 +160,9 @@ class Runner:
             event = await codec.decode(codec.Record(key=source.key, value=raw), kind, blobs=self.blobs)
         return _inbound(source, headers, trace, event, raw)
 
-    async def _publish(self, outputs: AsyncIterator[Outbound | Flush], trace: str) -> None:
+    async def _publish(
+        self, outputs: AsyncIterator[Outbound | Flush | Claim], trace: str, claimed: Callable[[], None] = lambda: None
+    ) -> None:
         """Publish what a handler yields, in order; return when Kafka has acknowledged all of it."""
         unacknowledged: list[Awaitable[Delivered]] = []
         # handlers are async generators, so they can be closed; the protocol does not say so
@@ -158,9 +170,11 @@ class Runner:
             async for output in outputs:
                 if isinstance(output, Outbound):
                     unacknowledged.append(await self._send(output, trace))
-                if isinstance(output, Flush) or len(unacknowledged) >= _UNAWAITED_MAX:
+                if unacknowledged and (not isinstance(output, Outbound) or len(unacknowledged) >= _UNAWAITED_MAX):
                     await asyncio.gather(*unacknowledged)
                     unacknowledged.clear()
+                if isinstance(output, Claim):
+                    claimed()
         await asyncio.gather(*unacknowledged)
 
     async def _send(self, output: Outbound, trace: str) -> Awaitable[Delivered]:
@@ -183,7 +197,7 @@ class Runner:
             partition=output.partition,
         )
 
-    async def _give_up(self, source: Source, trace: str, letter: DeadLetter, slots: Slots) -> None:
+    async def _give_up(self, source: Source, trace: str, letter: DeadLetter, turn: Turn) -> None:
         headers = [*source.headers, *_reasons(self.stage, source.origin, letter)]
         try:
             await self.sender.send(self.stage.dead_letters.name, key=source.key, value=source.value, headers=headers)
@@ -206,7 +220,7 @@ class Runner:
         async def tell() -> None:
             await self._publish(hook(await self._decoded_if_possible(source, trace), letter), trace)
 
-        untold = await self._persist(tell, slots)
+        untold = await self._persist(tell, turn)
         if untold is not None:
             _log.error("dead_letter_hook_failed", stage=self.stage.name, reason=untold.reason, message=untold.message)
 

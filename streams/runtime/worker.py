@@ -169,7 +169,7 @@ def _told_to_stop() -> "Iterator[asyncio.Future[None]]":
 
 async def _stop(apps: Sequence[StageApp], limit_s: float) -> None:
     """Stop all Apps at once: drain, commit, leave the groups; give up after a while."""
-    stopping = [asyncio.create_task(app.faust.stop()) for app in apps if app.faust.started]
+    stopping = [asyncio.create_task(app.stop()) for app in apps if app.faust.started]
     if not stopping:
         return
     _, late = await asyncio.wait(stopping, timeout=limit_s)

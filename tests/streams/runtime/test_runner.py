@@ -12,9 +12,9 @@ from schemas import codec
 from schemas.events import QueryAsked
 from schemas.topics import ANSWERS
 from streams.errors import Fatal, Transient, Unprocessable
-from streams.runtime.lanes import Dropped, Slots
+from streams.runtime.lanes import Dropped, Slots, Turn
 from streams.runtime.observer import Sample
-from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
+from streams.runtime.record import CLAIMED, FLUSH, Claim, Flush, Inbound, Outbound
 from streams.runtime.runner import Runner, Source
 from streams.runtime.stage import DeadLetter, Stage
 from tests.doubles.blobs import MemoryBlobs
@@ -58,9 +58,13 @@ class Bench:
             jitter=lambda low, high: 0.01,
         )
         self.slots = Slots(2)
+        self.n_acknowledged = 0
+
+    def _acknowledge(self) -> None:
+        self.n_acknowledged += 1
 
     async def run(self, record: Source) -> list[Sent]:
-        await asyncio.wait_for(self.runner.run(record, self.slots), 10)
+        await asyncio.wait_for(self.runner.run(record, Turn(slots=self.slots), self._acknowledge), 10)
         return self.publisher.sent
 
 
@@ -168,8 +172,48 @@ async def test_the_run_ends_only_when_all_is_acknowledged() -> None:
     run = asyncio.create_task(bench.run(source()))
     await until(lambda: bool(bench.publisher.held))
     assert not run.done()
+    assert bench.n_acknowledged == 0
     bench.publisher.release()
     await run
+    assert bench.n_acknowledged == 1
+
+
+async def test_a_claimed_record_is_acknowledged_while_its_handler_goes_on() -> None:
+    go_on = asyncio.Event()
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush | Claim]:
+        yield answer("before")
+        yield CLAIMED
+        await go_on.wait()
+        yield answer("after")
+
+    bench = Bench(handler=handler)
+    bench.publisher.hold = True
+    run = asyncio.create_task(bench.run(source()))
+    await until(lambda: bool(bench.publisher.held))
+    assert bench.n_acknowledged == 0
+    bench.publisher.hold = False
+    bench.publisher.release()
+    await until(lambda: bench.n_acknowledged == 1)
+    assert texts(bench.publisher.sent) == ["before"]
+    go_on.set()
+    assert texts(await run) == ["before", "after"]
+
+
+async def test_a_claimed_record_is_tried_again_in_place() -> None:
+    n_attempts = 0
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush | Claim]:
+        nonlocal n_attempts
+        n_attempts += 1
+        yield CLAIMED
+        if n_attempts == 1:
+            raise Transient("away")
+        yield answer("at last")
+
+    bench = Bench(handler=handler)
+    assert texts(await bench.run(source())) == ["at last"]
+    assert bench.ears.heard == ["retried", "processed"]
 
 
 async def test_flush_waits_for_all_that_was_yielded_before() -> None:
@@ -284,6 +328,7 @@ async def test_fatal_ends_the_run_without_dead_letter() -> None:
     with pytest.raises(Fatal, match="no table"):
         await bench.run(source())
     assert bench.publisher.sent == []
+    assert bench.n_acknowledged == 0
 
 
 async def test_a_dead_letter_that_cannot_be_written_is_fatal() -> None:

@@ -21,9 +21,10 @@ from backbone.kafka import client_config
 from schemas.events import QueryAsked
 from schemas.topics import DEAD_LETTERS, Topic
 from streams.errors import Fatal, Transient, Unprocessable
+from streams.runtime.app import Timing
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.observer import Sample, Silent
-from streams.runtime.record import Flush, Inbound, Outbound
+from streams.runtime.record import CLAIMED, Claim, Flush, Inbound, Outbound
 from streams.runtime.stage import Stage
 from streams.runtime.worker import EXIT_CRASHED, EXIT_FATAL, run_worker
 from tests.doubles.blobs import MemoryBlobs
@@ -170,6 +171,70 @@ async def test_a_rebalance_hands_over_only_what_is_unfinished(broker: Broker) ->
             assert any(text.startswith("after") for text in first.done)
             assert any(text.startswith("after") for text in second.done)
     assert len(first.done + second.done) == len(set(first.done + second.done)) == 13
+
+
+class Writing:
+    """A handler that claims its record and writes for as long as the test wants."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+        self.go = asyncio.Event()
+
+    async def __call__(self, record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush | Claim]:
+        assert record.event is not None
+        text = record.event.text
+        self.events.append(f"{text} begins")
+        try:
+            yield CLAIMED
+            await self.go.wait()
+        except (asyncio.CancelledError, GeneratorExit):
+            self.events.append(f"{text} is given back")
+            raise
+        self.events.append(f"{text} ends")
+
+
+async def test_a_rebalance_neither_waits_for_a_claimed_handler_nor_starts_it_again(broker: Broker) -> None:
+    topic = await broker.topic(partitions=2)
+    writing, work = Writing(), Work()
+    patient = Timing(session_s=6.0, rebalance_s=30.0, drain_s=25.0)
+    subject = one(topic, writing)
+    await broker.put(topic, "answer")
+    async with running(broker, subject, timing=patient):
+        # the record is behind us, though the answer is not
+        await broker.until_committed(subject.group, topic, 1)
+        began = time.monotonic()
+        async with running(broker, one(topic, work), timing=patient):
+            assert time.monotonic() - began < 15
+            for partition in (0, 1):
+                await broker.put(topic, f"after-{partition}", partition=partition)
+            await until(lambda: len(writing.events) == 2 and len(work.done) == 1, every_s=0.02)
+            writing.go.set()
+            await until(lambda: len(writing.events) == 4, every_s=0.02)
+            await broker.until_committed(subject.group, topic, 3)
+    begins = [event for event in writing.events if event.endswith("begins")]
+    assert begins[0] == "answer begins"
+    assert writing.events[2:] == ["answer ends", begins[1].replace("begins", "ends")]
+    assert {begins[1].split()[0], *work.done} == {"after-0", "after-1"}
+
+
+async def test_stopping_gives_claimed_handlers_the_time_of_a_drain(broker: Broker) -> None:
+    topic = await broker.topic()
+    writing = Writing()
+    await broker.put(topic, "answer")
+    async with running(broker, one(topic, writing)):
+        await until(lambda: bool(writing.events))
+        asyncio.get_running_loop().call_later(0.5, writing.go.set)
+    assert writing.events == ["answer begins", "answer ends"]
+
+
+async def test_a_claimed_handler_that_does_not_end_in_time_gives_its_claim_back(broker: Broker) -> None:
+    topic = await broker.topic()
+    writing = Writing()
+    subject = one(topic, writing)
+    await broker.put(topic, "answer")
+    async with running(broker, subject):
+        await broker.until_committed(subject.group, topic, 1)
+    assert writing.events == ["answer begins", "answer is given back"]
 
 
 async def test_stopping_drains_and_commits(broker: Broker) -> None:
