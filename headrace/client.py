@@ -1,77 +1,59 @@
-"""The Python client: documents and questions to a running gateway, over HTTP.
+"""The Python client: documents and questions to running gateways, over HTTP.
 
     with Client() as headrace:
         headrace.ingest([{"id": "notes/a.md", "text": "# A\\n\\nThe intake gate closes at 80 bar.", "title": "A"}])
         print(headrace.query("When does the intake gate close?")["answer"])
 
-`Client` blocks; `AsyncClient` has the same methods as coroutines (`query_stream` as an async iterator).
+`Client` blocks; `AsyncClient` has the same methods as coroutines (streams as async iterators).
+
+Gateways may come and go. A stream that breaks is read on from where it was, on the next gateway of those named.
+Requests that create something carry an `Idempotency-Key`, so that one whose answer was lost is sent again without harm.
 """
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator, Generator, Mapping, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, Self
 from urllib.parse import quote
 
 import httpx
 import msgspec
 from httpx_sse import ServerSentEvent, SSEError, aconnect_sse, connect_sse
 
+from headrace.answers import AnswerEvent, Following, Heard, Json, joined
+from headrace.failures import (
+    Busy,
+    HeadraceError,
+    NotFound,
+    Patience,
+    Refused,
+    Unauthorized,
+    Unreachable,
+    refusal,
+    unreachable,
+)
 from headrace.target import Target, find_target
 
-Json = dict[str, Any]
-DEFAULT_TIMEOUT_S = 60.0
+__all__ = [
+    "AnswerEvent",
+    "AsyncClient",
+    "Busy",
+    "Client",
+    "HeadraceError",
+    "Heard",
+    "Json",
+    "NotFound",
+    "Refused",
+    "Unauthorized",
+    "Unreachable",
+    "joined",
+]
 
-
-class HeadraceError(Exception):
-    """Base of all failures of the client; the text is a sentence for people."""
-
-
-class Unreachable(HeadraceError):
-    """No gateway answers at the address, or it closed the connection half-way."""
-
-
-class Refused(HeadraceError):
-    """The gateway answered with an error (problem+json).
-
-    Args:
-        status: HTTP status.
-        title: what kind of error it is, in a few words.
-        detail: what was wrong, what was expected, what to do.
-        errors: one entry per wrong field, where the gateway gives them.
-    """
-
-    def __init__(self, status: int, title: str, detail: str, errors: Sequence[Any] = ()) -> None:
-        super().__init__(f"{title}: {detail}" if detail and detail != title else title)
-        self.status = status
-        self.title = title
-        self.detail = detail
-        self.errors = list(errors)
-
-
-class Unauthorized(Refused):
-    """The API key is missing, unknown, or may not do this (401, 403)."""
-
-
-class NotFound(Refused):
-    """There is no such document or question (404)."""
-
-
-class Busy(Refused):
-    """Try again later (429, 503); `retry_after_s` is what the gateway asks for, seconds."""
-
-    retry_after_s: float = 1.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AnswerEvent:
-    """One event of an answer stream: accepted, sources, token, answer, done, error or reset.
-
-    `id` is the place in the log up to which the stream was read, for `Last-Event-ID`; None before the first.
-    """
-
-    event: str
-    data: Json
-    id: str | None = None
+DEFAULT_TIMEOUT_S: Final = 60.0
+PATIENCE_S: Final = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +62,8 @@ class _Call:
     path: str
     body: Json | None = None
     params: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    waits: bool = False  # for a busy gateway
 
 
 def _document_path(document: str) -> str:
@@ -119,45 +103,113 @@ def _search_call(
     return _Call(method="POST", path="/v1/search", body=body)
 
 
-def _refusal(response: httpx.Response) -> Refused:
-    try:
-        problem = msgspec.json.decode(response.content)
-    except msgspec.DecodeError:
-        problem = None
-    if not isinstance(problem, dict):
-        problem = {}
-    title = str(problem.get("title") or f"HTTP {response.status_code} {response.reason_phrase}".strip())
-    detail, errors = str(problem.get("detail") or ""), problem.get("errors") or ()
-    status = response.status_code
-    if status in (429, 503):
-        busy = Busy(status, title, detail, errors)
-        waiting = response.headers.get("retry-after", "")
-        busy.retry_after_s = float(waiting) if waiting.replace(".", "", 1).isdigit() else 1.0
-        return busy
-    kind = Unauthorized if status in (401, 403) else NotFound if status == 404 else Refused
-    return kind(status, title, detail, errors)
+def _ingest_call(documents: Sequence[Mapping[str, Any]], key: str | None) -> _Call:
+    body = {"documents": [dict(each) for each in documents]}
+    return _Call(method="POST", path="/v1/ingest", body=body, headers=_keyed(key))
 
 
-def _unreachable(target: Target, error: Exception) -> Unreachable:
-    why = str(error) or type(error).__name__
-    return Unreachable(f"no answer from the gateway at {target.url} ({why}). Is it running? Try: headrace status")
+def _question_call(question: Json, *, stream: bool, key: str | None) -> _Call:
+    body = {**question, "stream": stream}
+    return _Call(method="POST", path="/v1/query", body=body, headers=_keyed(key), waits=True)
 
 
-def _answer_event(event: ServerSentEvent) -> AnswerEvent:
-    return AnswerEvent(event=event.event, data=msgspec.json.decode(event.data), id=event.id or None)
+def _keyed(key: str | None) -> Json:
+    return {"Idempotency-Key": key or uuid.uuid4().hex}
+
+
+def _question_path(query: str) -> str:
+    return f"/v1/queries/{quote(query, safe='')}"
+
+
+def _events_call(query: str, place: str | None) -> _Call:
+    headers = _given(**{"Last-Event-ID": place})
+    return _Call(method="GET", path=_question_path(query) + "/events", headers=headers, waits=True)
+
+
+def _cancel_call(query: str) -> _Call:
+    return _Call(method="DELETE", path=_question_path(query), waits=True)
+
+
+def _feedback_call(query: str, rating: str, comment: str | None, correction: str | None, user_id: str | None) -> _Call:
+    body = _given(rating=rating, comment=comment, correction=correction, user_id=user_id)
+    return _Call(method="POST", path=_question_path(query) + "/feedback", body=body, waits=True)
+
+
+def _answer_event(event: ServerSentEvent, place: str | None) -> AnswerEvent:
+    return AnswerEvent(event=event.event, data=msgspec.json.decode(event.data), id=event.id or place)
 
 
 def _headers(target: Target) -> dict[str, str]:
     return {"Authorization": f"Bearer {target.api_key}"} if target.api_key else {}
 
 
-class Client:
+class _Gateways:
+    """Which gateway is asked, and how long; what both clients share."""
+
+    def __init__(self, url: str | None, api_key: str | None, urls: Sequence[str], patience_s: float) -> None:
+        self.target = find_target(",".join(urls) or url, api_key)
+        self._patience_s = patience_s
+        self._turn = 0
+
+    @property
+    def _url(self) -> str:
+        return self.target.urls[self._turn % len(self.target.urls)]
+
+    def _patience(self, *, waits: bool, owed: bool = False) -> Patience:
+        return Patience(n_gateways=len(self.target.urls), limit_s=self._patience_s, waits=waits, owed=owed)
+
+    def _pause_s(self, patience: Patience, failure: HeadraceError, turn: int) -> float:
+        """Turn to the next gateway, and return how long to wait first.
+
+        Args:
+            patience: of the request.
+            failure: what it met.
+            turn: when it was sent; where another one that failed has turned on meanwhile, that is enough.
+
+        Raises:
+            HeadraceError: the failure, where nothing is to be tried again.
+        """
+        pause_s = patience.pause_s(failure) if isinstance(failure, Unreachable | Busy) else None
+        if pause_s is None:
+            raise failure
+        if self._turn == turn:
+            self._turn += 1
+        return pause_s
+
+    def _next_call(self, following: Following, question: _Call | None) -> _Call:
+        if following.query is not None:
+            return _events_call(following.query, following.place)
+        assert question is not None
+        return question
+
+    def _is_due(self, event: AnswerEvent, following: Following, patience: Patience) -> bool:
+        """Note an event, and say whether the reader is to get it. After the end a connection is only read empty."""
+        due = not following.ended and following.admits(event)
+        if event.event == "accepted":
+            patience.owed = True
+        elif event.event != "reset":
+            patience.progress()
+        return due
+
+    def _broken(self, following: Following, failure: Refused) -> HeadraceError:
+        """A gateway or proxy that fails while it sends what it has accepted is one that broke off."""
+        if following.query is None or failure.status not in (500, 502, 504):
+            return failure
+        return unreachable(self._url, failure)
+
+
+class Client(_Gateways):
     """A blocking client; a context manager.
 
     Args:
-        url: the gateway's address; else `HEADRACE_URL`, else that of the embedded stack.
+        url: the gateway's address, or several with commas between them; else `HEADRACE_URL`, else that of the embedded
+            stack.
         api_key: else `HEADRACE_API_KEY`, else the first key of the embedded stack.
+        urls: addresses of several gateways of one stack, instead of `url`. When one fails, the next one is asked.
         timeout_s: for one answer of the gateway, and for the silence within a stream, seconds.
+        patience_s: how long something that was accepted, or may have been, is tried for after the first failure, and
+            how long a question waits for a busy gateway, seconds. Where no gateway accepts a connection and nothing is
+            owed, a method fails at once.
         transport: how requests travel; for tests.
 
     Raises:
@@ -170,13 +222,13 @@ class Client:
         url: str | None = None,
         api_key: str | None = None,
         *,
+        urls: Sequence[str] = (),
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
-        self.target = find_target(url, api_key)
-        self._http = httpx.Client(
-            base_url=self.target.url, headers=_headers(self.target), timeout=timeout_s, transport=transport
-        )
+        super().__init__(url, api_key, urls, patience_s)
+        self._http = httpx.Client(headers=_headers(self.target), timeout=timeout_s, transport=transport)
 
     def __enter__(self) -> Self:
         return self
@@ -189,28 +241,78 @@ class Client:
         self._http.close()
 
     def _send(self, call: _Call) -> httpx.Response:
+        patience = self._patience(waits=call.waits)
+        while True:
+            turn = self._turn
+            try:
+                return self._try(call)
+            except HeadraceError as failure:
+                time.sleep(self._pause_s(patience, failure, turn))
+
+    def _try(self, call: _Call) -> httpx.Response:
+        url = self._url
         try:
-            response = self._http.request(call.method, call.path, json=call.body, params=call.params)
+            response = self._http.request(
+                call.method, url + call.path, json=call.body, params=call.params, headers=call.headers
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _unreachable(self.target, error) from error
+            raise unreachable(url, error) from error
         if response.is_error:
-            raise _refusal(response)
+            raise refusal(response)
         return response
+
+    def _follow(self, following: Following, question: _Call | None) -> Generator[AnswerEvent, None, None]:
+        """Yield the events of a stream up to its end, from as many gateways and connections as that takes."""
+        patience = self._patience(waits=True, owed=question is None)
+        while True:
+            turn = self._turn
+            try:
+                with closing(self._events(following, self._next_call(following, question))) as events:
+                    for event in events:
+                        if self._is_due(event, following, patience):
+                            yield event
+            except HeadraceError as failure:
+                if following.ended:
+                    return
+                time.sleep(self._pause_s(patience, failure, turn))
+
+    def _events(self, following: Following, call: _Call) -> Generator[AnswerEvent, None, None]:
+        """Yield what one connection brings.
+
+        Raises:
+            Unreachable: it broke off, or was closed.
+        """
+        url = self._url
+        try:
+            with connect_sse(
+                self._http, call.method, url + call.path, json=call.body, headers=dict(call.headers)
+            ) as sse:
+                if sse.response.is_error:
+                    sse.response.read()
+                    raise self._broken(following, refusal(sse.response))
+                for event in sse.iter_sse():
+                    if event.data:
+                        yield _answer_event(event, following.place)
+        except SSEError as error:
+            raise HeadraceError(f"{url} sent no events: {error}. Is it a gateway?") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unreachable(url, error) from error
+        raise unreachable(url, EOFError("the stream was closed before its end"))
 
     def _json(self, call: _Call) -> Json:
         return dict(msgspec.json.decode(self._send(call).content))
 
-    def ingest(self, documents: Sequence[Mapping[str, Any]]) -> list[Json]:
+    def ingest(self, documents: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[Json]:
         """Submit documents; returns once Kafka has them.
 
         Args:
             documents: each has `text` or `uri`, and may have id, title, content_type, metadata, collection, acl.
+            idempotency_key: the same key with the same documents submits them once; else a fresh one.
 
         Returns:
             `{"id", "url", "submission"}` per document, in the same order; give `submission` to `lookup`.
         """
-        call = _Call(method="POST", path="/v1/ingest", body={"documents": [dict(each) for each in documents]})
-        return list(self._json(call)["documents"])
+        return list(self._json(_ingest_call(documents, idempotency_key))["documents"])
 
     def lookup(self, documents: Sequence[tuple[str, str | None]]) -> list[Json]:
         """Tell where each document stands.
@@ -255,10 +357,14 @@ class Client:
         collection: str | None = None,
         filters: Mapping[str, Any] | None = None,
         user_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Json:
-        """Ask and wait for the whole answer: `{"id", "answer", "citations", "usage", "latency_ms", ...}`."""
-        body = _question(query, top_k, collection, filters, user_id)
-        return self._json(_Call(method="POST", path="/v1/query", body={**body, "stream": False}))
+        """Ask and wait for the whole answer: `{"id", "answer", "citations", "usage", "latency_ms", ...}`.
+
+        The same `idempotency_key` with the same question asks it once; else it gets a fresh one.
+        """
+        question = _question(query, top_k, collection, filters, user_id)
+        return self._json(_question_call(question, stream=False, key=idempotency_key))
 
     def query_stream(
         self,
@@ -268,19 +374,53 @@ class Client:
         collection: str | None = None,
         filters: Mapping[str, Any] | None = None,
         user_id: str | None = None,
-    ) -> Iterator[AnswerEvent]:
-        """Ask and yield the events of the answer as they come, up to `done` or `error`."""
-        body = {**_question(query, top_k, collection, filters, user_id), "stream": True}
-        try:
-            with connect_sse(self._http, "POST", "/v1/query", json=body) as source:
-                if source.response.is_error:
-                    source.response.read()
-                    raise _refusal(source.response)
-                for event in source.iter_sse():
-                    if event.data:
-                        yield _answer_event(event)
-        except (httpx.HTTPError, httpx.InvalidURL, SSEError) as error:
-            raise _unreachable(self.target, error) from error
+        idempotency_key: str | None = None,
+    ) -> Generator[AnswerEvent, None, None]:
+        """Ask and yield the events of the answer as they come, up to done, error or cancelled.
+
+        A stream that breaks goes on by itself, on the next gateway if need be; what was told is not told again. `reset`
+        voids the tokens before it: another worker has taken the question over, or the log no longer holds the rest.
+        `joined` and `Heard` mind that.
+        """
+        question = _question(query, top_k, collection, filters, user_id)
+        return self._follow(Following(), _question_call(question, stream=True, key=idempotency_key))
+
+    def events(self, query: str, *, after: str | None = None) -> Generator[AnswerEvent, None, None]:
+        """Yield the events of a question that was asked before, as `query_stream`, from any gateway.
+
+        Args:
+            query: id of the question.
+            after: `id` of the last event heard; None: from the first one on.
+        """
+        return self._follow(Following(query=query, place=after), None)
+
+    def question(self, query: str) -> Json:
+        """Return a question as it is kept, with its state and answer; `NotFound` when there is none."""
+        return self._json(_Call(method="GET", path=_question_path(query)))
+
+    def cancel(self, query: str) -> Json:
+        """Cancel a question and return it as it is then kept; one that has ended is left as it ended."""
+        return self._json(_cancel_call(query))
+
+    def feedback(
+        self,
+        query: str,
+        rating: str,
+        *,
+        comment: str | None = None,
+        correction: str | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Say what the answer to a question is worth; a later word replaces an earlier one.
+
+        Args:
+            query: id of the question.
+            rating: up or down.
+            comment: in words.
+            correction: the right answer.
+            user_id: who says so.
+        """
+        self._send(_feedback_call(query, rating, comment, correction, user_id))
 
     def search(
         self,
@@ -295,7 +435,7 @@ class Client:
         return self._json(_search_call(query, top_k, collection, filters, rankers))
 
 
-class AsyncClient:
+class AsyncClient(_Gateways):
     """The same client for asyncio; an asynchronous context manager. Arguments and failures as for `Client`."""
 
     def __init__(
@@ -303,13 +443,13 @@ class AsyncClient:
         url: str | None = None,
         api_key: str | None = None,
         *,
+        urls: Sequence[str] = (),
         timeout_s: float = DEFAULT_TIMEOUT_S,
+        patience_s: float = PATIENCE_S,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        self.target = find_target(url, api_key)
-        self._http = httpx.AsyncClient(
-            base_url=self.target.url, headers=_headers(self.target), timeout=timeout_s, transport=transport
-        )
+        super().__init__(url, api_key, urls, patience_s)
+        self._http = httpx.AsyncClient(headers=_headers(self.target), timeout=timeout_s, transport=transport)
 
     async def __aenter__(self) -> Self:
         return self
@@ -322,21 +462,64 @@ class AsyncClient:
         await self._http.aclose()
 
     async def _send(self, call: _Call) -> httpx.Response:
+        patience = self._patience(waits=call.waits)
+        while True:
+            turn = self._turn
+            try:
+                return await self._try(call)
+            except HeadraceError as failure:
+                await asyncio.sleep(self._pause_s(patience, failure, turn))
+
+    async def _try(self, call: _Call) -> httpx.Response:
+        url = self._url
         try:
-            response = await self._http.request(call.method, call.path, json=call.body, params=call.params)
+            response = await self._http.request(
+                call.method, url + call.path, json=call.body, params=call.params, headers=call.headers
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise _unreachable(self.target, error) from error
+            raise unreachable(url, error) from error
         if response.is_error:
-            raise _refusal(response)
+            raise refusal(response)
         return response
+
+    async def _follow(self, following: Following, question: _Call | None) -> AsyncGenerator[AnswerEvent, None]:
+        patience = self._patience(waits=True, owed=question is None)
+        while True:
+            turn = self._turn
+            try:
+                async with aclosing(self._events(following, self._next_call(following, question))) as events:
+                    async for event in events:
+                        if self._is_due(event, following, patience):
+                            yield event
+            except HeadraceError as failure:
+                if following.ended:
+                    return
+                await asyncio.sleep(self._pause_s(patience, failure, turn))
+
+    async def _events(self, following: Following, call: _Call) -> AsyncGenerator[AnswerEvent, None]:
+        url = self._url
+        try:
+            async with aconnect_sse(
+                self._http, call.method, url + call.path, json=call.body, headers=dict(call.headers)
+            ) as sse:
+                if sse.response.is_error:
+                    await sse.response.aread()
+                    raise self._broken(following, refusal(sse.response))
+                async for event in sse.aiter_sse():
+                    if event.data:
+                        yield _answer_event(event, following.place)
+        except SSEError as error:
+            raise HeadraceError(f"{url} sent no events: {error}. Is it a gateway?") from error
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise unreachable(url, error) from error
+        raise unreachable(url, EOFError("the stream was closed before its end"))
 
     async def _json(self, call: _Call) -> Json:
         return dict(msgspec.json.decode((await self._send(call)).content))
 
-    async def ingest(self, documents: Sequence[Mapping[str, Any]]) -> list[Json]:
+    async def ingest(self, documents: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[Json]:
         """Submit documents, as `Client.ingest`."""
-        call = _Call(method="POST", path="/v1/ingest", body={"documents": [dict(each) for each in documents]})
-        return list((await self._json(call))["documents"])
+        return list((await self._json(_ingest_call(documents, idempotency_key)))["documents"])
 
     async def lookup(self, documents: Sequence[tuple[str, str | None]]) -> list[Json]:
         """Tell where each document stands, as `Client.lookup`."""
@@ -373,12 +556,13 @@ class AsyncClient:
         collection: str | None = None,
         filters: Mapping[str, Any] | None = None,
         user_id: str | None = None,
+        idempotency_key: str | None = None,
     ) -> Json:
         """Ask and wait for the whole answer, as `Client.query`."""
-        body = _question(query, top_k, collection, filters, user_id)
-        return await self._json(_Call(method="POST", path="/v1/query", body={**body, "stream": False}))
+        question = _question(query, top_k, collection, filters, user_id)
+        return await self._json(_question_call(question, stream=False, key=idempotency_key))
 
-    async def query_stream(
+    def query_stream(
         self,
         query: str,
         *,
@@ -386,19 +570,35 @@ class AsyncClient:
         collection: str | None = None,
         filters: Mapping[str, Any] | None = None,
         user_id: str | None = None,
-    ) -> AsyncIterator[AnswerEvent]:
-        """Ask and yield the events of the answer as they come, up to `done` or `error`."""
-        body = {**_question(query, top_k, collection, filters, user_id), "stream": True}
-        try:
-            async with aconnect_sse(self._http, "POST", "/v1/query", json=body) as source:
-                if source.response.is_error:
-                    await source.response.aread()
-                    raise _refusal(source.response)
-                async for event in source.aiter_sse():
-                    if event.data:
-                        yield _answer_event(event)
-        except (httpx.HTTPError, httpx.InvalidURL, SSEError) as error:
-            raise _unreachable(self.target, error) from error
+        idempotency_key: str | None = None,
+    ) -> AsyncGenerator[AnswerEvent, None]:
+        """Ask and yield the events of the answer as they come, as `Client.query_stream`."""
+        question = _question(query, top_k, collection, filters, user_id)
+        return self._follow(Following(), _question_call(question, stream=True, key=idempotency_key))
+
+    def events(self, query: str, *, after: str | None = None) -> AsyncGenerator[AnswerEvent, None]:
+        """Yield the events of a question that was asked before, as `Client.events`."""
+        return self._follow(Following(query=query, place=after), None)
+
+    async def question(self, query: str) -> Json:
+        """Return a question as it is kept, as `Client.question`."""
+        return await self._json(_Call(method="GET", path=_question_path(query)))
+
+    async def cancel(self, query: str) -> Json:
+        """Cancel a question, as `Client.cancel`."""
+        return await self._json(_cancel_call(query))
+
+    async def feedback(
+        self,
+        query: str,
+        rating: str,
+        *,
+        comment: str | None = None,
+        correction: str | None = None,
+        user_id: str | None = None,
+    ) -> None:
+        """Say what the answer to a question is worth, as `Client.feedback`."""
+        await self._send(_feedback_call(query, rating, comment, correction, user_id))
 
     async def search(
         self,

@@ -13,9 +13,9 @@ from pathlib import Path
 from rich.console import Console
 
 from headrace.cli import main as headrace
-from headrace.cli.ask import Heard, listen, print_sources
+from headrace.cli.ask import listen, print_sources
 from headrace.cli.output import ExitCode
-from headrace.client import Client, HeadraceError
+from headrace.client import Client, HeadraceError, Heard
 from headrace.local.home import find_home
 from headrace.local.stack import is_running
 

@@ -1,4 +1,4 @@
-"""Where the gateway is, and which key opens it: from arguments, the environment, else the embedded stack's home."""
+"""Where the gateways are, and which key opens them: from arguments, the environment, else the embedded stack's home."""
 
 import os
 from dataclasses import dataclass
@@ -13,24 +13,32 @@ LOCAL_URL = "http://127.0.0.1:8080"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A gateway's address without a trailing slash, and a key (None: requests go without one)."""
+    """Addresses of gateways of one stack without a trailing slash, and a key (None: requests go without one)."""
 
-    url: str
+    urls: tuple[str, ...]
     api_key: str | None
+
+    @property
+    def url(self) -> str:
+        """The first address."""
+        return self.urls[0]
 
 
 def find_target(url: str | None = None, api_key: str | None = None) -> Target:
-    """Find the gateway: the arguments, else `HEADRACE_URL` and `HEADRACE_API_KEY`, else the embedded stack.
+    """Find the gateways: the arguments, else `HEADRACE_URL` and `HEADRACE_API_KEY`, else the embedded stack.
 
-    A key of the embedded stack is sent to the embedded stack alone.
+    Args:
+        url: one address, or several with commas between them.
+        api_key: one key for all of them. A key of the embedded stack is sent to the embedded stack alone.
     """
     home = find_home()
     local_url = _local_url(home)
-    found = (url or os.environ.get("HEADRACE_URL") or local_url).rstrip("/")
+    named = url or os.environ.get("HEADRACE_URL") or local_url
+    urls = tuple(each.strip().rstrip("/") for each in named.split(",") if each.strip()) or (local_url,)
     key = api_key or os.environ.get("HEADRACE_API_KEY")
-    if key is None and found == local_url:
+    if key is None and urls == (local_url,):
         key = _first_key(home)
-    return Target(url=found, api_key=key)
+    return Target(urls=urls, api_key=key)
 
 
 def _local_url(home: Home) -> str:

@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.cli import ask, documents, ingest, processes, search, stack
+from headrace.cli import ask, documents, ingest, processes, questions, search, stack
 
 app = typer.Typer(
     name="headrace",
@@ -13,6 +13,9 @@ app = typer.Typer(
 )
 app.command()(ingest.ingest)
 app.command()(ask.ask)
+app.command()(questions.follow)
+app.command()(questions.cancel)
+app.command()(questions.feedback)
 app.command()(search.search)
 app.add_typer(documents.app, name="documents")
 app.add_typer(stack.app)

@@ -1,12 +1,12 @@
 """`headrace ask`: a question, its answer as it is written, and the sources that the answer cites."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
 
+from headrace.answers import ENDS
 from headrace.cli.output import (
     ApiKey,
     AsJson,
@@ -19,21 +19,11 @@ from headrace.cli.output import (
     errors,
     filters_of,
     gateway,
+    place_of,
     print_json,
+    shortened,
 )
-from headrace.client import AnswerEvent, Json
-
-QUOTE_MAX_CHARS = 240
-
-
-@dataclass(slots=True)
-class Heard:
-    """What an answer stream has said so far."""
-
-    passages: dict[str, Json] = field(default_factory=dict)
-    answer: Json | None = None
-    error: Json | None = None
-    latency_ms: float | None = None
+from headrace.client import AnswerEvent, Heard, Json
 
 
 def ask(
@@ -49,7 +39,7 @@ def ask(
     """Ask a question and show the answer with its sources.
 
     With --json: one JSON line per event of the stream; with --json --no-stream: one JSON document.
-    An answer that says "not in the documents" is an answer: exit code 0.
+    An answer that says "not in the documents" is an answer: exit code 0. Ctrl-C cancels the question: exit code 130.
     """
     filters = filters_of(where)
     with gateway(url, api_key, as_json=as_json) as client:
@@ -61,36 +51,58 @@ def ask(
                 console().print(escape(whole["answer"]))
                 print_sources(whole["citations"], {})
             return
-        events = client.query_stream(question, top_k=top_k, collection=collection, filters=filters)
         heard = Heard()
-        for event in listen(events, heard):
-            if as_json:
-                print_json({"event": event.event, "id": event.id, "data": event.data})
-            else:
-                _show(event)
-    if heard.error is not None:
-        if not as_json:
-            errors().print(f"[red]error:[/] {escape(_sentence(heard.error))}")
-        raise typer.Exit(ExitCode.SOME_FAILED)
-    if heard.answer is None or heard.latency_ms is None:
-        errors().print("[red]error:[/] the answer stream ended early; the question may still be answered. Ask again.")
-        raise typer.Exit(ExitCode.SOME_FAILED)
-    if not as_json:
+        try:
+            show(client.query_stream(question, top_k=top_k, collection=collection, filters=filters), heard, as_json)
+        except KeyboardInterrupt:
+            if heard.query is None:
+                raise
+            say_cancelled(client.cancel(heard.query), as_json=as_json)
+            raise typer.Exit(ExitCode.INTERRUPTED) from None
+    exit_as_it_ended(heard, as_json=as_json)
+
+
+def show(events: Iterable[AnswerEvent], heard: Heard, as_json: bool) -> None:
+    """Print a stream up to its end: as text, or one JSON line per event."""
+    for event in listen(events, heard):
+        if as_json:
+            print_json({"event": event.event, "id": event.id, "data": event.data})
+        else:
+            _print(event, heard)
+    if not as_json and heard.answer is not None and heard.end == "done":
         print_sources(heard.answer["citations"], heard.passages)
+        _print_foot(heard)
 
 
 def listen(events: Iterable[AnswerEvent], heard: Heard) -> Iterator[AnswerEvent]:
     """Pass events on, and keep what is needed at the end."""
     for event in events:
-        if event.event == "sources":
-            heard.passages = {str(source["chunk_id"]): source for source in event.data["sources"]}
-        elif event.event == "answer":
-            heard.answer = event.data
-        elif event.event == "done":
-            heard.latency_ms = float(event.data["latency_ms"])
-        elif event.event == "error":
-            heard.error = event.data
+        heard.hear(event)
         yield event
+
+
+def exit_as_it_ended(heard: Heard, *, as_json: bool) -> None:
+    """Say why there is no answer, and end the command with the code that goes with it.
+
+    Raises:
+        typer.Exit: there is no answer.
+    """
+    if heard.end == "done":
+        return
+    if not as_json:
+        why = "the question was cancelled" if heard.error is None else _sentence(heard.error)
+        errors().print(f"[red]error:[/] {escape(why)}")
+    raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def say_cancelled(question: Json, *, as_json: bool) -> None:
+    """Say what a cancel came to: the question may have ended before."""
+    if as_json:
+        print_json(question)
+        return
+    outcome = question.get("outcome")
+    ended = "cancelled" if outcome == "cancelled" else f"had ended before: {outcome or question.get('state')}"
+    errors().print(f"\nquestion {escape(str(question['id']))} {ended}")
 
 
 def print_sources(citations: list[Json], passages: dict[str, Json]) -> None:
@@ -99,25 +111,29 @@ def print_sources(citations: list[Json], passages: dict[str, Json]) -> None:
         console().print("\n[bold]Sources[/]")
     for citation in citations:
         headings = passages.get(str(citation["chunk_id"]), {}).get("headings") or ()
-        place = " > ".join([str(citation["document_id"]), *headings])
+        place = place_of(citation["document_id"], citation.get("page"), headings)
         mark = escape(f"[{citation['marker']}]")
         console().print(f"  [bold]{mark}[/] [cyan]{escape(place)}[/]")
         console().print(f"      {escape(shortened(str(citation['quote'])))}")
 
 
-def shortened(text: str, limit: int = QUOTE_MAX_CHARS) -> str:
-    """Return text on one line, at most `limit` characters long."""
-    line = " ".join(text.split())
-    return line if len(line) <= limit else line[: limit - 1] + "…"
-
-
-def _show(event: AnswerEvent) -> None:
+def _print(event: AnswerEvent, heard: Heard) -> None:
     if event.event == "token":
         console().print(escape(str(event.data["text"])), end="")
+    elif event.event == "answer" and not heard.text:
+        # its tokens are no longer in the log
+        console().print(escape(str(event.data["answer"])), end="")
     elif event.event == "reset":
         errors().print("\n[yellow]the answer starts again[/]")
-    elif event.event in ("done", "error"):
+    elif event.event in ENDS:
         console().print()
+
+
+def _print_foot(heard: Heard) -> None:
+    """Print how good the answer is, where that is known, and the id that feedback needs."""
+    known = {name: (heard.scores or {}).get(name) for name in ("faithfulness", "relevance")}
+    scores = [f"{name} {value:.2f}" for name, value in known.items() if value is not None]
+    console().print(f"\n[dim]{escape(' · '.join([*scores, f'question {heard.query}']))}[/]")
 
 
 def _sentence(problem: dict[str, Any]) -> str:

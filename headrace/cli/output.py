@@ -1,7 +1,7 @@
 """What every command shares: its options, its exit codes, and how it speaks."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import IntEnum
 from typing import Annotated, Any
@@ -12,6 +12,8 @@ from rich.console import Console
 from rich.markup import escape
 
 from headrace.client import Client, HeadraceError, Refused
+
+QUOTE_MAX_CHARS = 240
 
 
 class ExitCode(IntEnum):
@@ -57,6 +59,18 @@ def print_json(value: Any) -> None:
     """Print one JSON document, or one line of a stream of them."""
     sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
     sys.stdout.flush()
+
+
+def shortened(text: str, limit: int = QUOTE_MAX_CHARS) -> str:
+    """Return text on one line, at most `limit` characters long."""
+    line = " ".join(text.split())
+    return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def place_of(document: str, page: int | None, headings: Sequence[str]) -> str:
+    """Return where a passage stands: document, page where the format has pages, headings."""
+    paged = document if page is None else f"{document} p. {page}"
+    return " > ".join([paged, *headings])
 
 
 def filters_of(where: list[str] | None) -> dict[str, Any] | None:

@@ -5,8 +5,20 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from headrace.cli.ask import shortened
-from headrace.cli.output import ApiKey, AsJson, Collection, TopK, Url, Where, console, filters_of, gateway, print_json
+from headrace.cli.output import (
+    ApiKey,
+    AsJson,
+    Collection,
+    TopK,
+    Url,
+    Where,
+    console,
+    filters_of,
+    gateway,
+    place_of,
+    print_json,
+    shortened,
+)
 from headrace.client import Json
 
 RANKERS = ("hybrid", "dense", "lexical")
@@ -42,6 +54,6 @@ def search(
 
 def _print(place: int, hit: Json) -> None:
     scores = "  ".join(f"{name} {score:.3f}" for name, score in (hit.get("scores") or {}).items())
-    where = " > ".join([str(hit["document_id"]), *(hit.get("headings") or ())])
+    where = place_of(hit["document_id"], hit.get("page"), hit.get("headings") or ())
     console().print(f"[bold]{place:>2}[/] [cyan]{escape(where)}[/]  {hit['score']:.4f}  [dim]{escape(scores)}[/]")
     console().print(f"   {escape(shortened(str(hit['text'])))}")

@@ -21,7 +21,9 @@ class FakeGateway:
         failing: document id -> (reason, message) that its processing ends with.
         refused: ids whose ingest is answered 422.
         stuck: ids that stay `submitted`.
-        stream: what a streamed question is answered with, as (event, data).
+        stream: what a streamed question is answered with, as (event, data); its place in the log is `0:<n>`.
+        cuts: after how many events each of the next streams breaks off; those after them are whole.
+        hold_after: how many events of a stream are sent before a cancel; None: all.
     """
 
     url: str = ""
@@ -33,6 +35,12 @@ class FakeGateway:
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[list[str]] = field(default_factory=list)
     questions: list[dict[str, Any]] = field(default_factory=list)
+    cuts: list[int] = field(default_factory=list)
+    hold_after: int | None = None
+    resumed_from: list[str | None] = field(default_factory=list)
+    asked: threading.Event = field(default_factory=threading.Event)
+    cancelled: threading.Event = field(default_factory=threading.Event)
+    feedback: list[dict[str, Any]] = field(default_factory=list)
 
     def ingest(self, documents: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
         bad = [each["id"] for each in documents if each["id"] in self.refused]
@@ -110,8 +118,10 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
                 self._page({name: values[0] for name, values in parse_qs(path.query).items()})
             elif path.path == "/v1/query" and body["stream"]:
                 fake.questions.append(body)
-                events = "".join(f"event: {name}\ndata: {json.dumps(data)}\n\n" for name, data in fake.stream)
-                self._answer(200, events, Content_Type="text/event-stream")
+                fake.asked.set()
+                self._stream(0)
+            elif path.path.startswith("/v1/queries/"):
+                self._question(method, *path.path.split("/")[3:], body=body)
             elif path.path == "/v1/query":
                 fake.questions.append(body)
                 answer = {"id": "q", "answer": "At 80 bar.", "citations": [], "usage": {}, "latency_ms": 5.0}
@@ -129,6 +139,33 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
                 self._answer(202, {"id": document, "url": "/v1/documents/x", "submission": "0:2"})
             else:
                 self._answer(200, fake.describe(document))
+
+        def _question(self, method: str, query: str, *under: str, body: dict[str, Any]) -> None:
+            if query != "q":
+                self._answer(404, {"title": "Not found", "detail": f"there is no question {query!r}"})
+            elif under == ("events",):
+                place = self.headers.get("Last-Event-ID")
+                fake.resumed_from.append(place)
+                self._stream(0 if place is None else int(place.removeprefix("0:")) + 1)
+            elif under == ("feedback",):
+                fake.feedback.append(body)
+                self._answer(202, {"id": query})
+            elif method == "DELETE":
+                fake.cancelled.set()
+                outcome = fake.stream[-1][0] if fake.hold_after is None else "cancelled"
+                self._answer(200, {"id": query, "state": "finished", "outcome": outcome})
+
+        def _stream(self, first: int) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            cut = fake.cuts.pop(0) if fake.cuts else len(fake.stream)
+            for place, (name, data) in enumerate(fake.stream[:cut]):
+                if place == fake.hold_after:
+                    fake.cancelled.wait(10)
+                    return
+                if place >= first:
+                    self.wfile.write(f"id: 0:{place}\nevent: {name}\ndata: {json.dumps(data)}\n\n".encode())
 
         def _page(self, params: dict[str, str]) -> None:
             start, limit = int(params.get("cursor", 0)), int(params["limit"])

@@ -16,24 +16,31 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_the_embedded_stack_is_found_by_its_state_and_its_first_key() -> None:
-    assert find_target() == Target(url="http://127.0.0.1:40002", api_key="local-key")
+    assert find_target() == Target(urls=("http://127.0.0.1:40002",), api_key="local-key")
 
 
 def test_the_environment_comes_before_the_embedded_stack(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_URL", "https://headrace.example/")
     monkeypatch.setenv("HEADRACE_API_KEY", "theirs")
 
-    assert find_target() == Target(url="https://headrace.example", api_key="theirs")
+    assert find_target() == Target(urls=("https://headrace.example",), api_key="theirs")
 
 
 def test_arguments_come_first(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADRACE_URL", "https://headrace.example")
 
-    assert find_target("http://here", "mine") == Target(url="http://here", api_key="mine")
+    assert find_target("http://here", "mine") == Target(urls=("http://here",), api_key="mine")
 
 
 def test_the_local_key_is_never_sent_elsewhere() -> None:
-    assert find_target("https://headrace.example") == Target(url="https://headrace.example", api_key=None)
+    assert find_target("https://headrace.example") == Target(urls=("https://headrace.example",), api_key=None)
+
+
+def test_several_gateways_are_named_with_commas() -> None:
+    found = find_target("http://one:1/, http://two:2", "mine")
+
+    assert found == Target(urls=("http://one:1", "http://two:2"), api_key="mine")
+    assert found.url == "http://one:1"
 
 
 def test_a_damaged_state_file_is_no_reason_to_fail(home: Path) -> None:
