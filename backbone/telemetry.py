@@ -114,6 +114,11 @@ OLDEST_UNFINISHED_SECONDS: Final = Gauge(
 )
 CHUNKS_ENCODED: Final = Counter("headrace_chunks_encoded_total", "Chunks whose vector the encoder made.")
 CHUNKS_SPARED: Final = Counter("headrace_chunks_spared_total", "Chunks whose vector the generation held already.")
+QUESTION_VECTORS: Final = Counter(
+    "headrace_question_vectors_total",
+    "Vectors of questions, by where they came from: cache, encoder, or shared with a question at the same time.",
+    ["source"],
+)
 ENCODER_SECONDS: Final = Counter("headrace_encoder_seconds_total", "Time that the encoder worked.", ["purpose"])
 TIME_TO_SEARCHABLE: Final = Histogram(
     "headrace_time_to_searchable_seconds", "From the submission of a document version to indexed.", buckets=_LONG
@@ -135,6 +140,24 @@ QUESTIONS_SWEPT: Final = Counter(
 )
 OLDEST_QUESTION_SECONDS: Final = Gauge(
     "headrace_oldest_question_seconds", "Age of the oldest question without an end; 0 when there is none."
+)
+ANSWERS_WRITTEN: Final = Counter(
+    "headrace_answers_written_total",
+    "Answers by the link that wrote them, and whether they abstain.",
+    ["link", "abstained"],
+)
+MODEL_FAILURES: Final = Counter("headrace_model_failures_total", "Links that failed a question.", ["link", "reason"])
+MODEL_FIRST_TEXT_SECONDS: Final = Histogram(
+    "headrace_model_first_text_seconds", "From asking a link to its first text.", ["link"], buckets=_SHORT
+)
+MODEL_TOKENS: Final = Counter(
+    "headrace_model_tokens_total", "Tokens of models; kind is prompt or answer.", ["model", "kind"]
+)
+MODEL_BREAKER_OPEN: Final = Gauge(
+    "headrace_model_breaker_open", "Breaker of an endpoint: 0 closed, 0.5 one question tries it, 1 open.", ["endpoint"]
+)
+INVENTED_MARKS: Final = Counter(
+    "headrace_invented_marks_total", "Citation marks of models that stood for no passage; left out.", ["link"]
 )
 OPEN_STREAMS: Final = Gauge("headrace_open_streams", "SSE streams that are open.")
 REPLIES_DROPPED: Final = Counter(
@@ -159,12 +182,19 @@ METRICS: Final = (
     OLDEST_UNFINISHED_SECONDS,
     CHUNKS_ENCODED,
     CHUNKS_SPARED,
+    QUESTION_VECTORS,
     ENCODER_SECONDS,
     TIME_TO_SEARCHABLE,
     QUESTIONS,
     TIME_TO_SOURCES,
     TIME_TO_FIRST_TOKEN,
     TIME_TO_ANSWER,
+    ANSWERS_WRITTEN,
+    MODEL_FAILURES,
+    MODEL_FIRST_TEXT_SECONDS,
+    MODEL_TOKENS,
+    MODEL_BREAKER_OPEN,
+    INVENTED_MARKS,
     QUESTIONS_SWEPT,
     OLDEST_QUESTION_SECONDS,
     OPEN_STREAMS,

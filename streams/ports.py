@@ -1,15 +1,16 @@
 """What handlers need from the world; adapters fulfil it, `wiring.py` chooses them, doubles pass the same contract
 suites."""
 
+import asyncio
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from schemas.events import Answer, Chunk, DocumentEmbedded, Filters, LifecycleChanged
+from schemas.events import Answer, Chunk, DocumentEmbedded, Filters, Hit, LifecycleChanged, Scores
 from schemas.ids import ChunkId, DocumentKey, QueryId
 from streams.runtime.record import Origin
 
@@ -122,6 +123,18 @@ class Encoder(Protocol):
         ...
 
 
+class QuestionVectors(Protocol):
+    """Vectors of questions; tenants share none."""
+
+    async def vector(self, tenant: str, text: str) -> Vectors:
+        """Return the vector of a tenant's question; shape (1, dim), not to be written to.
+
+        Raises:
+            Transient: the model is overloaded or out of reach.
+        """
+        ...
+
+
 class GenerationStore(Protocol):
     """One generation's table of chunks and vectors, written behind the fence. Methods raise `Transient` when it is
     away."""
@@ -214,23 +227,157 @@ class PassageStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claimed:
-    """A claim on a question. `attempt` counts from 1. `answer` is set when the question was finished before."""
+    """A claim on a question: this process writes its answer while it renews the lease.
+
+    Attributes:
+        attempt: counts the claims, from 1.
+        left_s: time until the question's deadline, seconds.
+        cancel_asked_s: for how long its cancelling has been asked for, seconds; None: it has not.
+        taken_over: another process held it before.
+    """
 
     attempt: int
+    left_s: float
+    cancel_asked_s: float | None = None
+    taken_over: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renewed:
+    """A lease that goes on. `cancel_asked_s` is as in `Claimed`."""
+
+    cancel_asked_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a question ends.
+
+    Attributes:
+        outcome: as in `QueryFinished`.
+        terminal_seq: place of the last reply in its attempt; -1: it passes readers whatever its place.
+        answer: of done; the text so far of cancelled.
+        hits: passages that were found, best first.
+        retrieve_ms: time that finding them took.
+        reason: a short word for machines, of an error; `message` is a sentence for people.
+    """
+
+    outcome: Literal["done", "error", "cancelled"]
+    terminal_seq: int
     answer: Answer | None = None
+    hits: Sequence[Hit] = ()
+    retrieve_ms: float | None = None
+    reason: str | None = None
+    message: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """A question that this process has ended, in which attempt and when; its replies and result are ours to publish."""
+
+    attempt: int
+    finished_ms: int
 
 
 class QuestionStore(Protocol):
-    """Rows of accepted questions. Methods raise `Transient` when it is away."""
+    """Rows of accepted questions, as one worker process sees them; all times are by the clock of the store.
+
+    Every change is one compare-and-set. Methods raise `Transient` when the store is away.
+    """
 
     async def claim(self, query: QueryId) -> Claimed | None:
-        """Take the question; None when it is unknown, rejected, ended without an answer, or past its deadline."""
+        """Take the question, as its next attempt, for the time of a lease.
+
+        Returns:
+            None when it is unknown, rejected, ended, past its deadline, or held by another process whose lease goes on.
+        """
         ...
 
-    async def finish(self, query: QueryId, attempt: int, answer: Answer) -> bool:
-        """Store the answer by compare-and-set; False when the question has ended or another attempt took over."""
+    async def renew(self, query: QueryId, attempt: int) -> Renewed | None:
+        """Begin the lease anew; None when the attempt has lost the question."""
         ...
 
-    async def fail(self, query: QueryId, reason: str, message: str) -> bool:
-        """End the question with an error by compare-and-set; False when it has ended already."""
+    async def release(self, query: QueryId, attempt: int) -> None:
+        """Let the lease lapse at once, so that another process takes over."""
+        ...
+
+    async def finish(self, query: QueryId, attempt: int, ending: Ending) -> Ended | None:
+        """End the question that this attempt holds.
+
+        Returns:
+            None when the attempt has lost it, its deadline has passed, or it is `done` but shall be cancelled.
+        """
+        ...
+
+    async def fail(self, query: QueryId, ending: Ending) -> Ended | None:
+        """End a question with an error, whether it is claimed or not.
+
+        Returns:
+            None when it is unknown, rejected or ended, or held by another process whose lease goes on.
+        """
+        ...
+
+    async def published(self, query: QueryId) -> None:
+        """Note that replies and result of an ended question are acknowledged by Kafka; nobody publishes them again."""
+        ...
+
+
+class Cancellations(Protocol):
+    """Nudges to look whether a question shall be cancelled; one may be lost."""
+
+    def watching(self, query: QueryId) -> AbstractContextManager[asyncio.Event]:
+        """Give an event that is set when the question is nudged; whoever looks then clears it."""
+        ...
+
+
+# --- scores and evals -----------------------------------------------------------------------------
+
+
+class ScoreStore(Protocol):
+    """Scores beside their question."""
+
+    async def keep(self, query: QueryId, tenant: str, scores: Scores) -> Scores:
+        """Store the scores of the tenant's question, unless it has some by the same scorer, and return those that hold.
+
+        A question that is unknown to the store is left so.
+
+        Raises:
+            Transient: the store is away.
+        """
+        ...
+
+
+EvalPart = Literal["result", "scores", "feedback"]
+"""Where fields of an eval come from."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Eval:
+    """One question as it is logged for trainers; each part holds fields of `EvalLogged`, None before it came.
+
+    `revision` counts from 1 and rises with every change.
+    """
+
+    revision: int
+    result: Mapping[str, Any] | None = None
+    scores: Mapping[str, Any] | None = None
+    feedback: Mapping[str, Any] | None = None
+
+
+class EvalStore(Protocol):
+    """One row per question, merged from parts that come in any order. Methods raise `Transient` when it is away."""
+
+    async def merge(self, query: QueryId, tenant: str, part: EvalPart, fields: Mapping[str, Any]) -> Eval | None:
+        """Put a part into the question's row, in one step, and return the row; its revision rises where that changes
+        it.
+
+        Feedback changes nothing unless its `feedback_ms` is later than that of the feedback there.
+
+        Returns:
+            None when the question belongs to another tenant; nothing changed then.
+        """
+        ...
+
+    async def read(self, query: QueryId, tenant: str) -> Eval | None:
+        """Return the row of the tenant's question; None when there is none."""
         ...

@@ -15,7 +15,9 @@ from backbone.kafka import Publisher
 from backbone.objects import FolderBlobs
 from backbone.postgres import is_away, open_pool
 from backbone.settings import WorkerSettings
+from backbone.valkey import Valkey, connected
 from schemas.topics import CHUNKS, DOCUMENTS, EMBEDDINGS, INGEST, LIFECYCLE, QUERIES, RETRIEVALS
+from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.kafka_feed import KafkaFeed
 from streams.adapters.lexical_slot import own_slot
 from streams.adapters.openvino_encoder import OpenvinoEncoder
@@ -32,6 +34,7 @@ from streams.adapters.uri_source import HttpsUriSource
 from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
 from streams.errors import Fatal
+from streams.generate.answerer import Answerer
 from streams.generate.extractive import Extractive
 from streams.generate.handler import Generate
 from streams.index.handler import Index
@@ -72,6 +75,7 @@ class Parts:
     settings: WorkerSettings
     pool: "asyncpg.Pool[Any]"
     blobs: FolderBlobs
+    valkey: Valkey
     generation: Generation
     clock: SystemClock
     resources: AsyncExitStack
@@ -222,7 +226,11 @@ def retrieve(parts: Parts) -> Stage:
         group="rag.retrieve",
         topic=QUERIES,
         handler=Retrieve(
-            encoder=parts.encoder(on_encoded),
+            vectors=CachedVectors(
+                encoder=parts.encoder(on_encoded),
+                cache=parts.valkey,
+                count=lambda source: telemetry.QUESTION_VECTORS.labels(source).inc(),
+            ),
             dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
             lexical=view,
             passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
@@ -235,6 +243,20 @@ def retrieve(parts: Parts) -> Stage:
     )
 
 
+def answerer(parts: Parts) -> Answerer:
+    """Choose what writes answers.
+
+    Raises:
+        Fatal: the settings of the language model are not complete.
+    """
+    if not parts.settings.llm_base_url:
+        return Extractive()
+    # here, because the SDK costs a second and 40 MB, which workers without a model shall not pay
+    from streams.adapters.openai_chain import open_chain
+
+    return open_chain(parts.settings, parts.resources)
+
+
 def generate(parts: Parts) -> Stage:
     """Write answers."""
     questions = PostgresQuestions(pool=parts.pool)
@@ -242,7 +264,7 @@ def generate(parts: Parts) -> Stage:
         name="generate",
         group="rag.generate",
         topic=RETRIEVALS,
-        handler=Generate(questions=questions, answerer=Extractive(), clock=parts.clock),
+        handler=Generate(questions=questions, answerer=answerer(parts), clock=parts.clock),
         slots=32,
         deadline_s=60,
         retry_max_s=20,
@@ -328,6 +350,7 @@ async def assembled(settings: WorkerSettings) -> AsyncIterator[Parts]:
             settings=settings,
             pool=pool,
             blobs=FolderBlobs(settings.objects_dir),
+            valkey=await resources.enter_async_context(connected(settings)),
             generation=await _generation(pool, settings.generation),
             clock=SystemClock(),
             resources=resources,

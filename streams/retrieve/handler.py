@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from schemas.events import Evidence, EvidenceRetrieved, QueryAsked, Reply
 from schemas.topics import ANSWERS, RETRIEVALS
 from streams.errors import Unprocessable
-from streams.ports import Candidate, Clock, DenseRanker, Encoder, LexicalRanker, Passage, PassageStore, Vectors
+from streams.ports import Candidate, Clock, DenseRanker, LexicalRanker, Passage, PassageStore, QuestionVectors, Vectors
 from streams.retrieve.fusion import DENSE, LEXICAL, Fused, fuse
 from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
 
@@ -26,7 +26,7 @@ class Retrieve:
         depth_max: most candidates asked of each ranker.
     """
 
-    encoder: Encoder
+    vectors: QuestionVectors
     dense: DenseRanker
     lexical: LexicalRanker
     passages: PassageStore
@@ -78,7 +78,7 @@ class Retrieve:
 
     async def _evidence(self, question: QueryAsked) -> list[Evidence]:
         rankers = _rankers(question.rankers)
-        vector = await self.encoder.encode_query(question.text)
+        vector = await self.vectors.vector(question.tenant, question.text)
         depth = max(self.depth, 2 * question.top_k)
         while True:
             rankings = dict(zip(rankers, await self._rank(rankers, question, vector, depth), strict=True))

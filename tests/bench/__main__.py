@@ -29,6 +29,7 @@ from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.family import SUPERVISOR
 from headrace.local.fetch import fetch_model, place_model
 from headrace.local.home import Home
+from headrace.local.table import Options
 from schemas.events import Chunk, EvidenceRetrieved, QueryAsked
 from schemas.ids import new_query_id
 from schemas.topics import INGEST
@@ -43,6 +44,9 @@ from tests.stack import Stack, running
 
 ROOT = Path(__file__).parent.parent.parent
 TYPES = {".md": "text/markdown", ".html": "text/html", ".txt": "text/plain"}
+UNCACHED = {"HEADRACE_VALKEY_URL": ""}
+"""The same question is put to the stack and to one process, so neither may remember its vector."""
+
 SLOTS = 4
 """Documents whose chunks the raw encoder is given at once, as the stack's embed stage does."""
 
@@ -180,7 +184,7 @@ async def ask_in_process(retrieve: Any, text: str) -> tuple[float, float]:
 
 async def latencies(stack: Stack, questions: Sequence[str], folder: Path) -> None:
     """Alternate between the stack and one process, and print both."""
-    os.environ.update(stack.environment, HEADRACE_LEXICAL_DIR=str(folder / "lexical"))
+    os.environ.update(stack.environment, HEADRACE_LEXICAL_DIR=str(folder / "lexical"), **UNCACHED)
     async with wiring.assembled(WorkerSettings()) as parts:
         retrieve = wiring.retrieve(parts).handler
         view = asyncio.create_task(parts.views[0].run())
@@ -219,7 +223,7 @@ def main() -> None:
     print(f"corpus:                {len(documents)} documents in {arguments.data.name}/")
     print(f"raw encoder:           {n_raw / raw_s:.1f} chunks/s ({n_raw} chunks, {raw_s:.1f} s)")
     begun = time.perf_counter()
-    with running(folder / "home") as stack:
+    with running(folder / "home", Options(env=UNCACHED)) as stack:
         print(f"up, fresh home:        {time.perf_counter() - begun:.1f} s")
         before = cpu_seconds(stack)
         n_chunks, seconds = ingest(stack, documents)

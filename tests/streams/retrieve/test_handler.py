@@ -1,4 +1,3 @@
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -7,7 +6,7 @@ import pytest
 from schemas.events import Chunk, DocumentChunked, Evidence, EvidenceRetrieved, Filters, QueryAsked, Reply
 from schemas.ids import DocumentKey
 from streams.errors import Transient, Unprocessable
-from streams.ports import Candidate, Encoded, Vectors
+from streams.ports import Candidate, Vectors
 from streams.retrieve.handler import Retrieve
 from streams.runtime.record import FLUSH, Flush, Inbound, Origin, Outbound
 from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, vector
@@ -20,18 +19,11 @@ from tests.doubles.passage_store import MemoryPassages
 NOW_MS = 1_000_000
 
 
-@dataclass(frozen=True)
-class EastEncoder:
+class EastVectors:
     """Every question points east."""
 
-    dim: int = 4
-    name: str = "east"
-
-    async def encode_query(self, text: str) -> Vectors:
+    async def vector(self, tenant: str, text: str) -> Vectors:
         return vector(EAST)
-
-    async def encode_chunks(self, chunks: Sequence[Chunk]) -> Encoded:
-        raise AssertionError("a question encodes no chunk")
 
 
 class BrokenRanker:
@@ -54,7 +46,7 @@ class Stack:
 
     def retrieve(self, **changes: Any) -> Retrieve:
         ports: dict[str, Any] = {
-            "encoder": EastEncoder(),
+            "vectors": EastVectors(),
             "dense": MemoryDenseRanker(generation=self.generation),
             "lexical": self.lexical,
             "passages": MemoryPassages(generation=self.generation),
