@@ -9,6 +9,7 @@ from urllib.parse import unquote_to_bytes
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from gateway.auth import Authenticated
+from gateway.idempotency import IdempotencyKey, IdOf, once
 from gateway.models import (
     DocumentDescription,
     DocumentPage,
@@ -25,7 +26,7 @@ from gateway.submit import Submission, submit
 from gateway.trace import Traceparent
 from schemas.codec import BlobMissing
 from schemas.events import DocumentSubmitted
-from schemas.ids import DocumentId, DocumentKey, InvalidId, Tenant, new_document_id, parse_document_id
+from schemas.ids import DocumentId, DocumentKey, InvalidId, Tenant, parse_document_id
 
 router = APIRouter(prefix="/v1", tags=["documents"])
 _SUBMISSION: Final = r"^\d{1,9}:\d{1,18}$"
@@ -60,15 +61,24 @@ InPath = Annotated[DocumentId, Depends(document_in_path)]
 
 @router.post("/ingest", status_code=202)
 async def ingest(
-    body: IngestRequest, caller: Authenticated, services: ServicesOf, trace: Traceparent
+    body: IngestRequest,
+    caller: Authenticated,
+    services: ServicesOf,
+    trace: Traceparent,
+    idempotency_key: IdempotencyKey,
 ) -> IngestResponse:
     """Add or replace documents. Answers once Kafka has all of them; `url` shows what becomes of each."""
-    submissions = [_submission(caller.tenant, document) for document in body.documents]
-    return IngestResponse(documents=await submit(services, submissions, trace))
+
+    async def send(id_of: IdOf) -> IngestResponse:
+        submissions = [_submission(caller.tenant, each, id_of(n)) for n, each in enumerate(body.documents)]
+        return IngestResponse(documents=await submit(services, submissions, trace))
+
+    asked = body.model_dump(mode="json", exclude_defaults=True)
+    return await once(services, caller, idempotency_key, "POST /v1/ingest", asked, IngestResponse, send)
 
 
-def _submission(tenant: Tenant, document: SubmittedDocument) -> Submission:
-    key = DocumentKey(tenant, DocumentId(document.id) if document.id is not None else new_document_id())
+def _submission(tenant: Tenant, document: SubmittedDocument, made_id: str) -> Submission:
+    key = DocumentKey(tenant, DocumentId(document.id if document.id is not None else made_id))
     event = DocumentSubmitted(
         text=document.text,
         uri=document.uri,

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -229,6 +230,38 @@ class SweptRows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class KeyRow:
+    """An Idempotency-Key as it was first used. `first_us`: when, in microseconds since the epoch."""
+
+    route: str
+    body_sha256: bytes
+    first_us: int
+
+
+class HeldKey(Protocol):
+    """A key that nobody else may answer meanwhile."""
+
+    response: Any
+    """What was answered, as JSON values; None: nothing yet."""
+
+    async def keep(self, response: Any) -> None:
+        """Store what is answered."""
+        ...
+
+
+class KeyRows(Protocol):
+    """Keeps the idempotency keys of each tenant for a day. Methods raise `Problem` 503 where Postgres is away."""
+
+    async def remember(self, tenant: str, key: str, *, route: str, body_sha256: bytes) -> KeyRow:
+        """Store a key that is new; return how it was first used."""
+        ...
+
+    def holding(self, tenant: str, key: str) -> AbstractAsyncContextManager[HeldKey]:
+        """Hold a key that was remembered; who comes while another holds it waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """All that the routes use.
 
@@ -242,5 +275,6 @@ class Services:
     documents: DocumentRows
     questions: QuestionRows
     swept: SweptRows
+    idempotency: KeyRows
     replies: Replies
     checks: Mapping[str, Callable[[], Awaitable[object]]]

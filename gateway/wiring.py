@@ -13,11 +13,12 @@ from backbone.postgres import open_pool
 from backbone.settings import GatewaySettings
 from gateway.auth import ApiKeys
 from gateway.document_rows import PostgresDocumentRows
+from gateway.key_rows import PostgresKeyRows
 from gateway.ports import Services
 from gateway.questions import PostgresQuestionRows
 from gateway.replies import Replies, read_replies
 from gateway.sweeper import Sweeper
-from gateway.swept import PostgresSweptRows
+from gateway.swept_rows import PostgresSweptRows
 from gateway.topic_id import TopicId
 from schemas.topics import INGEST
 
@@ -52,6 +53,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 documents=PostgresDocumentRows(pool=pool, alias=settings.generation_alias, topic_id=TopicId(admin)),
                 questions=questions,
                 swept=PostgresSweptRows(pool=pool, republish_after_s=settings.republish_after_ms / 1000),
+                idempotency=PostgresKeyRows(pool=pool),
                 replies=replies,
                 checks={
                     "kafka": lambda: admin.end_offsets(INGEST.name),

@@ -10,7 +10,7 @@ import pytest
 
 from gateway.ports import QuestionRow, QuestionRows, SweptRows
 from gateway.questions import DEADLINE_EXCEEDED, PostgresQuestionRows
-from gateway.swept import PostgresSweptRows
+from gateway.swept_rows import PostgresSweptRows
 from schemas.events import Answer, FeedbackGiven, Filters, QueryAsked
 from schemas.ids import new_query_id
 from tests.doubles.gateway import MemoryQuestionRows, MemorySweptRows

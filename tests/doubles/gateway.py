@@ -2,7 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -10,7 +12,7 @@ import msgspec
 
 from backbone.kafka import Delivered, PublishFailed, Received
 from gateway.auth import Caller
-from gateway.ports import DocumentRow, QuestionRow, Requeued
+from gateway.ports import DocumentRow, HeldKey, KeyRow, QuestionRow, Requeued
 from gateway.questions import DEADLINE_EXCEEDED, NO_PLACE
 from gateway.replies import Replies
 from schemas.events import Answer, Event, FeedbackGiven, QueryAsked, Reply
@@ -248,3 +250,31 @@ class MemoryReplies:
                     timestamp_ms=0,
                 )
             )
+
+
+@dataclass(kw_only=True)
+class MemoryHeldKey:
+    """`HeldKey`."""
+
+    response: Any = None
+
+    async def keep(self, response: Any) -> None:
+        self.response = response
+
+
+@dataclass(kw_only=True)
+class MemoryKeyRows:
+    """`KeyRows` in a dict by (tenant, key)."""
+
+    rows: dict[tuple[str, str], KeyRow] = field(default_factory=dict)
+    held: dict[tuple[str, str], MemoryHeldKey] = field(default_factory=dict)
+    locks: defaultdict[tuple[str, str], asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
+
+    async def remember(self, tenant: str, key: str, *, route: str, body_sha256: bytes) -> KeyRow:
+        row = KeyRow(route=route, body_sha256=body_sha256, first_us=time.time_ns() // 1_000)
+        return self.rows.setdefault((tenant, key), row)
+
+    @asynccontextmanager
+    async def holding(self, tenant: str, key: str) -> AsyncIterator[HeldKey]:
+        async with self.locks[tenant, key]:
+            yield self.held.setdefault((tenant, key), MemoryHeldKey())

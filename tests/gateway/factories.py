@@ -17,7 +17,14 @@ from gateway.replies import Replies
 from schemas.events import Answer, Citation, Evidence, Filters, QueryAsked, Reply, Usage
 from schemas.ids import new_query_id
 from tests.doubles.blobs import MemoryBlobs
-from tests.doubles.gateway import MemoryDocumentRows, MemoryQuestionRows, MemoryReplies, MemorySender, MemorySweptRows
+from tests.doubles.gateway import (
+    MemoryDocumentRows,
+    MemoryKeyRows,
+    MemoryQuestionRows,
+    MemoryReplies,
+    MemorySender,
+    MemorySweptRows,
+)
 
 KEYS = {
     "acme-key": {"tenant": "acme", "groups": ["staff"]},
@@ -70,6 +77,7 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
             documents=documents,
             questions=questions,
             swept=swept,
+            idempotency=MemoryKeyRows(),
             replies=replies,
             checks={"kafka": check_kafka, "objects": blobs.check},
         )

@@ -44,7 +44,11 @@ ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED
 
 _SET_PUBLISHED: Final = "UPDATE queries SET published_at = now() WHERE id = ANY($1)"
 
-_DROP_KEYS: Final = "DELETE FROM idempotency_keys WHERE created_at < now() - interval '24 hours'"
+_DROP_KEYS: Final = """
+DELETE FROM idempotency_keys WHERE (tenant, key) IN (
+    SELECT tenant, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours' FOR UPDATE SKIP LOCKED
+)
+"""
 
 _DROP_GATEWAYS: Final = "DELETE FROM gateways WHERE lease_until < now()"
 
