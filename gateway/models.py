@@ -17,7 +17,7 @@ from pydantic import (
     model_validator,
 )
 
-from schemas.events import Answer, Citation, Evidence
+from schemas.events import Answer, Citation, Evidence, FeedbackGiven, Scores
 from schemas.ids import parse_document_id
 
 DOCUMENTS_MAX: Final = 1_000
@@ -25,6 +25,8 @@ LOOKUP_MAX: Final = 500
 METADATA_MAX_BYTES: Final = 64 * 1024
 QUERY_MAX_CHARS: Final = 8_000
 TOP_K_MAX: Final = 50
+COMMENT_MAX_CHARS: Final = 4_000
+CORRECTION_MAX_CHARS: Final = 16_000
 _INT64: Final = 2**63
 
 
@@ -291,6 +293,7 @@ class Passage(BaseModel):
     headings: list[str] = Field(default_factory=list, examples=[["Gates"]])
     start: int = Field(examples=[9])
     end: int = Field(examples=[44])
+    page: int | None = Field(None, description="where it begins, from 1, in formats that have pages")
     text: str = Field(examples=["The sluice gate opens at 4.2 metres."])
     score: float = Field(examples=[0.82])
     scores: dict[str, float] = Field(default_factory=dict, examples=[{"dense": 0.71, "lexical": 9.3}])
@@ -306,6 +309,7 @@ class Passage(BaseModel):
             headings=evidence.headings,
             start=evidence.start,
             end=evidence.end,
+            page=evidence.page,
             text=evidence.text,
             score=evidence.score,
             scores=evidence.scores,
@@ -328,6 +332,7 @@ class CitationShown(BaseModel):
     quote: str = Field(examples=["The sluice gate opens at 4.2 metres."])
     start: int = Field(examples=[9])
     end: int = Field(examples=[44])
+    page: int | None = Field(None, description="of the passage, from 1, in formats that have pages")
     title: str | None = Field(None, examples=["Gates"])
     uri: str | None = None
 
@@ -341,6 +346,7 @@ class CitationShown(BaseModel):
             quote=citation.quote,
             start=citation.start,
             end=citation.end,
+            page=citation.page,
             title=citation.title,
             uri=citation.uri,
         )
@@ -384,6 +390,59 @@ class QueryResponse(AnswerShown):
     latency_ms: float = Field(examples=[24.7])
 
 
+class ScoresShown(BaseModel):
+    """How good an answer is, from 0 to 1; null where it cannot be told."""
+
+    faithfulness: float | None = Field(None, examples=[0.94], description="how well its sentences are supported")
+    relevance: float | None = Field(None, examples=[0.81], description="how well it speaks to the question")
+    n_sentences: int = Field(0, examples=[2])
+    n_supported: int = Field(0, examples=[2])
+    scorer: str = Field("", examples=["embedding@1"])
+
+    @classmethod
+    def of(cls, scores: Scores) -> "ScoresShown":
+        """Show scores."""
+        return cls(
+            faithfulness=scores.faithfulness,
+            relevance=scores.relevance,
+            n_sentences=scores.n_sentences,
+            n_supported=scores.n_supported,
+            scorer=scores.scorer,
+        )
+
+
+class FeedbackRequest(_Request):
+    """What a reader thinks of an answer. `correction` is what should have been answered."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"rating": "down", "comment": "It names the wrong gate.", "correction": "4.5 metres.", "user_id": "ada"}
+            ]
+        }
+    )
+    rating: Literal["up", "down"]
+    comment: Annotated[str, Field(max_length=COMMENT_MAX_CHARS), AfterValidator(_storable)] | None = None
+    correction: Annotated[str, Field(max_length=CORRECTION_MAX_CHARS), AfterValidator(_storable)] | None = None
+    user_id: Name | None = Field(None, description="who says so")
+
+
+class FeedbackShown(BaseModel):
+    """What a reader thinks of an answer, as last said; `rating` is up or down."""
+
+    rating: str = Field(examples=["up"])
+    comment: str | None = None
+    correction: str | None = None
+    user_id: str | None = None
+
+    @classmethod
+    def of(cls, feedback: FeedbackGiven) -> "FeedbackShown":
+        """Show feedback."""
+        return cls(
+            rating=feedback.rating, comment=feedback.comment, correction=feedback.correction, user_id=feedback.user
+        )
+
+
 class QueryError(BaseModel):
     """Why there is no answer."""
 
@@ -392,12 +451,16 @@ class QueryError(BaseModel):
 
 
 class StoredQuery(BaseModel):
-    """A question as it is kept. `state` is pending, claimed, finished or rejected."""
+    """A question as it is kept. `state` is pending, claimed, finished or rejected.
+
+    `outcome` of a finished one is done, error or cancelled; a cancelled one holds the text so far.
+    """
 
     id: str = Field(examples=["0199f0a4-7c1e-7cc0-8a55-0d8f9c3c7b11"])
     query: str = Field(examples=["At which level does the sluice gate open?"])
     user_id: str | None = None
     state: str = Field(examples=["finished"])
+    outcome: str | None = Field(None, examples=["done"])
     generation: str = Field(examples=["g1"])
     attempt: int = Field(examples=[1])
     answer: str | None = Field(None, examples=["The sluice gate opens at 4.2 metres. [1]"])
@@ -405,6 +468,8 @@ class StoredQuery(BaseModel):
     usage: UsageShown | None = None
     abstained: bool | None = None
     error: QueryError | None = None
+    scores: ScoresShown | None = None
+    feedback: FeedbackShown | None = None
     created_at: datetime
     finished_at: datetime | None = None
     latency_ms: float | None = Field(None, examples=[24.7])

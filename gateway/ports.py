@@ -10,6 +10,7 @@ from backbone.kafka import Delivered
 from backbone.settings import GatewaySettings
 from gateway.auth import ApiKeys, Caller
 from gateway.replies import Replies
+from gateway.sse import OpenStreams
 from schemas.codec import Blobs
 from schemas.events import Answer, FeedbackGiven, QueryAsked
 
@@ -140,14 +141,14 @@ class QuestionRows(Protocol):
         """
         ...
 
-    async def insert(self, question: QueryAsked, *, reply_offset: int) -> bool:
+    async def insert(self, question: QueryAsked, *, reply_offset: int) -> QuestionRow | None:
         """Insert a row in state `pending`; its deadline counts from now on Postgres' clock.
 
-        A rejected question of this id becomes pending anew. It keeps its reply partition, for a record of the first
-        try may stand in Kafka.
+        A rejected question of this id becomes pending anew. It keeps its reply partition and offset, for a record of
+        the first try may stand in Kafka.
 
         Returns:
-            False where the id is taken by a question that was not rejected; nothing changed then.
+            The row; None where the id is taken by a question that was not rejected, and nothing changed.
         """
         ...
 
@@ -277,4 +278,5 @@ class Services:
     swept: SweptRows
     idempotency: KeyRows
     replies: Replies
+    streams: OpenStreams
     checks: Mapping[str, Callable[[], Awaitable[object]]]

@@ -1,38 +1,61 @@
 """Routes of questions."""
 
-import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 from uuid import UUID
 
 import msgspec
-from fastapi import APIRouter, Path, Request
-from sse_starlette import EventSourceResponse, ServerSentEvent
+from fastapi import APIRouter, Depends, Header, Path, Request, Response
+from sse_starlette import EventSourceResponse
 
-from backbone.telemetry import OPEN_STREAMS
 from gateway.answering import AnswerEvent, answer_events
 from gateway.asking import Asked, ask
 from gateway.auth import Authenticated
 from gateway.documents import ServicesOf
-from gateway.models import AnswerShown, QueryError, QueryRequest, QueryResponse, StoredQuery
+from gateway.models import (
+    AnswerShown,
+    FeedbackShown,
+    QueryError,
+    QueryRequest,
+    QueryResponse,
+    ScoresShown,
+    StoredQuery,
+)
 from gateway.ports import QuestionRow, Services
-from gateway.problems import Problem, invalid
+from gateway.problems import Problem, invalid, unavailable
+from gateway.sse import event_stream
 from gateway.trace import Traceparent
-from schemas.events import Answer
+from schemas.events import Answer, FeedbackGiven, Scores
 
 router = APIRouter(prefix="/v1", tags=["questions"])
-HEARTBEAT_S: Final = 15
-SEND_TIMEOUT_S: Final = 30.0
-"""How long a caller that does not read may hold a stream open."""
+_PLACE: Final = r"\d{1,9}:\d{1,18}"
 
 _SSE_EXAMPLE: Final = (
-    'event: accepted\ndata: {"id": "0199f0a4-7c1e-7cc0-8a55-0d8f9c3c7b11", "url": "/v1/queries/0199f0a4-..."}\n\n'
+    'event: accepted\ndata: {"id": "0199f0a4-7c1e-7cc0-8a55-0d8f9c3c7b11", "url": "/v1/queries/0199f0a4-...", '
+    '"events": "/v1/queries/0199f0a4-.../events"}\n\n'
     'id: 2:1041\nevent: sources\ndata: {"sources": [{"document_id": "manual/gates.md", "...": "..."}]}\n\n'
     'id: 2:1042\nevent: token\ndata: {"text": "The sluice gate opens at 4.2 metres. [1]"}\n\n'
     'id: 2:1043\nevent: answer\ndata: {"id": "0199f0a4-...", "answer": "The sluice gate ...", "citations": []}\n\n'
     'id: 2:1044\nevent: done\ndata: {"latency_ms": 24.7}\n\n'
 )
+
+
+def question_in_path(id: Annotated[str, Path(description="id of a question")]) -> str:
+    """Return the id of the path.
+
+    Raises:
+        Problem: 422, no UUID.
+    """
+    try:
+        return str(UUID(id))
+    except ValueError as error:
+        raise invalid("path parameter id", "expected the UUID of a question", id) from error
+
+
+QueryId = Annotated[str, Depends(question_in_path)]
 
 
 @router.post(
@@ -45,56 +68,115 @@ async def query(
 ) -> Any:
     """Ask a question. The answer cites the documents that it was taken from, or says that they do not hold it.
 
-    With `Accept: text/event-stream` or `"stream": true`, the events accepted, sources, token (any number), answer, then
-    done or error; reset voids the tokens so far. Else one JSON.
+    With `Accept: text/event-stream` or `"stream": true`, the events accepted, sources, token (any number), answer,
+    score (if it comes within a second), then done, error or cancelled; reset voids the tokens so far. A stream that
+    breaks is resumed at the `events` that `accepted` names. Else one JSON.
     """
-    asked = await ask(services, caller, body, trace)
-    if body.stream or "text/event-stream" in request.headers.get("accept", ""):
-        return EventSourceResponse(
-            _stream(services, asked),
-            headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-            ping=HEARTBEAT_S,
-            send_timeout=SEND_TIMEOUT_S,
-        )
-    return await _whole(services, asked)
+    if not (body.stream or "text/event-stream" in request.headers.get("accept", "")):
+        return await _whole(services, await ask(services, caller, body, trace))
+    services.streams.take()
+    try:
+        asked = await ask(services, caller, body, trace)
+    except BaseException:
+        services.streams.give_back()
+        raise
+    return event_stream(services.streams, answer_events(services, asked, score_wait_s=_score_wait_s(services)))
 
 
-async def _stream(services: Services, asked: Asked) -> AsyncIterator[ServerSentEvent]:
-    with OPEN_STREAMS.track_inprogress():
-        async for event in answer_events(services, asked):
-            yield ServerSentEvent(data=json.dumps(event.data, ensure_ascii=False), event=event.name, id=event.place)
+def _score_wait_s(services: Services) -> float:
+    return services.settings.score_wait_ms / 1000
 
 
 async def _whole(services: Services, asked: Asked) -> QueryResponse:
     answer: AnswerEvent | None = None
-    async for event in answer_events(services, asked):
-        if event.name == "error":
-            members = dict(event.data)
-            status, kind = int(members["status"]), str(members["type"]).rpartition(":")[2]
-            raise Problem(status, kind, str(members["detail"]), id=asked.event.query)
-        if event.name == "answer":
-            answer = event
-        if event.name == "done" and answer is not None:
-            return QueryResponse.model_validate(answer.data | event.data)
-    raise Problem(500, "no_answer", "the question ended without an answer", id=asked.event.query)
+    async with aclosing(answer_events(services, asked)) as events:
+        async for event in events:
+            match event.name:
+                case "error":
+                    members = dict(event.data)
+                    status, kind = int(members["status"]), str(members["type"]).rpartition(":")[2]
+                    raise Problem(status, kind, str(members["detail"]), id=asked.event.query)
+                case "cancelled":
+                    detail = "the question was cancelled before it was answered; 'text' holds what was written so far"
+                    raise Problem(409, "cancelled", detail, **event.data)
+                case "answer":
+                    answer = event
+                case "done" if answer is not None:
+                    return QueryResponse.model_validate(answer.data | event.data)
+    raise unavailable("Postgres", "it does not say how the question has ended", id=asked.event.query)
+
+
+@router.get(
+    "/queries/{id}/events",
+    response_class=EventSourceResponse,
+    responses={
+        200: {"description": "The events", "content": {"text/event-stream": {"example": _SSE_EXAMPLE}}},
+        204: {"description": "`Last-Event-ID` names the end of the stream"},
+    },
+)
+async def query_events(
+    id: QueryId,
+    caller: Authenticated,
+    services: ServicesOf,
+    last_event_id: Annotated[
+        str | None, Header(description="`id` of the last event that was read; the stream goes on after it")
+    ] = None,
+) -> Response:
+    """Follow a question from its beginning, or go on where a stream broke off, on any gateway.
+
+    The events are those of `POST /v1/query`. `reset` voids what was read before; it comes where another attempt begins,
+    and where `Last-Event-ID` names no event of this question that is still kept. Of a question that ended so long ago
+    that its events are gone, the stored answer is sent, then the end. A stream that closes without done, error or
+    cancelled is to be resumed.
+    """
+    last_seen = _place(last_event_id)
+    row = await services.questions.find(caller.tenant, id)
+    if row is None:
+        raise no_question(id)
+    if row.state == "rejected":
+        raise Problem(409, "rejected", f"the question {id!r} was refused when it was asked; ask again")
+    events = answer_events(services, Asked.earlier(row), last_seen=last_seen, score_wait_s=_score_wait_s(services))
+    if last_seen is not None and row.state == "finished":
+        # A reader that comes again after the end must be told so, else its EventSource comes for ever.
+        first = await anext(events, None)
+        if first is None:
+            return Response(status_code=204)
+        events = _chain(first, events)
+    services.streams.take()
+    return event_stream(services.streams, events)
+
+
+async def _chain(first: AnswerEvent, others: AsyncGenerator[AnswerEvent, None]) -> AsyncGenerator[AnswerEvent, None]:
+    yield first
+    async for event in others:
+        yield event
+
+
+def _place(last_event_id: str | None) -> str | None:
+    if last_event_id is None or re.fullmatch(_PLACE, last_event_id):
+        return last_event_id
+    expected = "expected the id of an event of this stream, as '2:1041', or no such header"
+    raise invalid("header Last-Event-ID", expected, last_event_id)
 
 
 @router.get("/queries/{id}")
-async def stored_query(
-    id: Annotated[str, Path(description="id of a question")], caller: Authenticated, services: ServicesOf
-) -> StoredQuery:
+async def stored_query(id: QueryId, caller: Authenticated, services: ServicesOf) -> StoredQuery:
     """Return a question and its answer as they are kept, also when the stream was lost."""
-    try:
-        query_id = str(UUID(id))
-    except ValueError as error:
-        raise invalid("path parameter id", "expected the UUID of a question", id) from error
-    row = await services.questions.find(caller.tenant, query_id)
+    row = await services.questions.find(caller.tenant, id)
     if row is None:
-        raise Problem(404, "no_question", f"there is no question {query_id!r}")
-    return _stored(row)
+        raise no_question(id)
+    return stored(row)
 
 
-def _stored(row: QuestionRow) -> StoredQuery:
+def no_question(query: str) -> Problem:
+    """Make the problem of a question that does not exist, or is another tenant's."""
+    """Make the problem of a question that the caller's tenant does not have."""
+    return Problem(404, "no_question", f"there is no question {query!r}")
+
+
+def stored(row: QuestionRow) -> StoredQuery:
+    """Show a question as it is kept."""
+    """Show a question as it is kept."""
     answer = None if row.answer is None else AnswerShown.of(row.id, msgspec.convert(row.answer, Answer))
     finished_ms = row.finished_ms
     return StoredQuery(
@@ -102,6 +184,7 @@ def _stored(row: QuestionRow) -> StoredQuery:
         query=row.query,
         user_id=row.user,
         state=row.state,
+        outcome=row.outcome,
         generation=row.generation,
         attempt=row.attempt,
         answer=answer.answer if answer else None,
@@ -109,6 +192,8 @@ def _stored(row: QuestionRow) -> StoredQuery:
         usage=answer.usage if answer else None,
         abstained=answer.abstained if answer else None,
         error=QueryError.model_validate(row.error) if row.error else None,
+        scores=ScoresShown.of(msgspec.convert(row.scores, Scores)) if row.scores else None,
+        feedback=FeedbackShown.of(msgspec.convert(row.feedback, FeedbackGiven)) if row.feedback else None,
         created_at=_time(row.created_ms),
         finished_at=None if finished_ms is None else _time(finished_ms),
         latency_ms=None if finished_ms is None else float(finished_ms - row.created_ms),

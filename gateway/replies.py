@@ -1,26 +1,19 @@
-"""The answers topic as this gateway reads it: one shared reader, one bounded queue per question that is waited for."""
+"""The answers topic as this gateway reads it."""
 
 import asyncio
 import logging
-import random
-import weakref
-from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final
 
-from confluent_kafka import KafkaException
-
-from backbone.kafka import END, Admin, AtEnd, MissingTopic, Overtaken, PartitionReader, Received, Start
-from backbone.settings import KafkaSettings
 from backbone.telemetry import REPLIES_DROPPED
-from schemas.codec import BlobMissing, Blobs, Record, Undecodable, decode, headers_of
+from gateway.log.follower import Follower
+from gateway.log.memory import Kept
+from gateway.log.reader import OpenReader
+from gateway.log.shared import SharedLog
+from schemas.codec import BlobMissing, Blobs, Undecodable, decode
 from schemas.events import Reply
-from schemas.topics import ANSWERS
 
-QUEUE_MAX: Final = 1_000
-"""Replies that wait for one reader; more cut it off. At 20 to 50 ms of tokens a reply, that is most of a minute."""
-
-_RECONNECT_S: Final = 1.0
 _logger = logging.getLogger(__name__)
 
 
@@ -32,115 +25,110 @@ class Heard:
     place: str
 
 
-class TooSlow(Exception):
-    """The reader of a stream took so long that its queue was full."""
+class ReplyFollower:
+    """The replies to one question of one tenant, each once, in the order of the log. Methods as in `Follower`."""
 
+    __slots__ = ("_blobs", "_follower", "_tenant")
 
-class Subscription:
-    """The replies to one question, in the order of the log."""
+    def __init__(self, follower: Follower, tenant: str, blobs: Blobs) -> None:
+        """Args:
+        follower: of the records whose key is the question's id.
+        tenant: replies of any other are left out.
+        blobs: holds replies over 1 MiB.
+        """
+        self._follower = follower
+        self._tenant = tenant
+        self._blobs = blobs
 
-    __slots__ = ("__weakref__", "_arrived", "_cut", "_waiting")
-
-    def __init__(self) -> None:
-        self._waiting: deque[Heard] = deque()
-        self._arrived = asyncio.Event()
-        self._cut = False
-
-    def put(self, heard: Heard) -> None:
-        """Add a reply; the one that finds the queue full cuts the reader off."""
-        if len(self._waiting) >= QUEUE_MAX:
-            self._cut = True
-            self._waiting.clear()
-        if not self._cut:
-            self._waiting.append(heard)
-        self._arrived.set()
-
-    async def next(self) -> Heard:
+    async def next(self, until_s: float) -> Heard:
         """Wait for the next reply.
 
+        Args:
+            until_s: on the clock of the event loop.
+
         Raises:
-            TooSlow: the reader was cut off.
+            TimeoutError: none came; the next call goes on from there.
+            OutOfLog: what would come next is out of the log; the next call goes on with what there is.
         """
-        while not self._waiting:
-            if self._cut:
-                raise TooSlow
-            self._arrived.clear()
-            await self._arrived.wait()
-        return self._waiting.popleft()
+        while True:
+            async with asyncio.timeout_at(until_s):
+                kept = await self._follower.next()
+            if (heard := await self._heard(kept)) is not None:
+                return heard
+
+    async def at(self, offset: int) -> Heard | None:
+        """Return the reply at this offset, which becomes the place to go on from; None where it is none of these."""
+        kept = await self._follower.at(offset)
+        return None if kept is None else await self._heard(kept)
+
+    async def until_now(self) -> list[Heard]:
+        """Return the replies up to the present end of the log."""
+        heard = [await self._heard(kept) for kept in await self._follower.until_now()]
+        return [each for each in heard if each is not None]
+
+    def go_to(self, offset: int) -> None:
+        """Go on from this offset."""
+        self._follower.position = offset
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether the log was read to its end, and all that it holds was given out."""
+        return self._follower.caught_up
+
+    async def _heard(self, kept: Kept) -> Heard | None:
+        try:
+            reply = await decode(kept.wire(), Reply, blobs=self._blobs)
+        except (Undecodable, BlobMissing, OSError) as error:
+            REPLIES_DROPPED.labels("unreadable").inc()
+            _logger.error("reply at %s:%s cannot be read: %s", kept.partition, kept.offset, error)
+            return None
+        if reply is None or reply.tenant != self._tenant:
+            return None
+        return Heard(reply, f"{kept.partition}:{kept.offset}")
 
 
 class Replies:
-    """Hands each reply to the question that waits for it; all others are dropped.
+    """Follows questions in the answers topic, any number of readers a question.
 
     Attributes:
-        partition: of the answers topic, where replies to questions of this gateway go; None until it is known.
-        ready: replies are being read.
+        log: the topic.
     """
 
-    def __init__(self, blobs: Blobs) -> None:
+    def __init__(self, open_reader: OpenReader, blobs: Blobs) -> None:
         """Args:
+        open_reader: opens a reader of the answers topic.
         blobs: holds replies over 1 MiB.
         """
+        self.log = SharedLog(open_reader)
         self._blobs = blobs
-        # Weakly, so that a stream that goes away in whatever manner takes its subscription along.
-        self._waiting: weakref.WeakValueDictionary[bytes, Subscription] = weakref.WeakValueDictionary()
-        self.partition: int | None = None
-        self.ready = False
+        self._leased: int | None = None
 
-    def subscribe(self, query: str) -> Subscription:
-        """Begin to collect the replies to a question; it ends with the object that is returned."""
-        subscription = Subscription()
-        self._waiting[query.encode()] = subscription
-        return subscription
+    def lease(self, partition: int) -> None:
+        """Let the replies to new questions go to this partition from now on."""
+        self.log.hold(partition)
+        if self._leased is not None:
+            self.log.release(self._leased)
+        self._leased = partition
 
-    async def hear(self, record: Received) -> None:
-        """Hand over one record of the answers topic."""
-        subscription = self._waiting.get(record.key or b"")
-        if subscription is None:
-            REPLIES_DROPPED.labels("nobody_waits").inc()
-            return
-        wire = Record(key=record.key, value=record.value, headers=headers_of(record.headers))
-        try:
-            reply = await decode(wire, Reply, blobs=self._blobs)
-        except (Undecodable, BlobMissing, OSError) as error:
-            REPLIES_DROPPED.labels("unreadable").inc()
-            _logger.error("reply at %s:%s cannot be read: %s", record.partition, record.offset, error)
-            return
-        if reply is not None:
-            subscription.put(Heard(reply, f"{record.partition}:{record.offset}"))
+    @property
+    def partition(self) -> int | None:
+        """Where the replies to new questions go; None until that is known."""
+        return self._leased
 
+    @property
+    def ready(self) -> bool:
+        """That partition is being read, and was read to its end once."""
+        tail = None if self._leased is None else self.log.tail(self._leased)
+        return tail is not None and tail.current and self.log.alive
 
-async def read_replies(settings: KafkaSettings, replies: Replies, *, partition: int) -> None:
-    """Read replies until cancelled; where Kafka is away, wait and go on from the same place.
+    @property
+    def end(self) -> int:
+        """The offset in that partition before which nothing stands that is still to come; 0 until it is `ready`."""
+        tail = None if self._leased is None else self.log.tail(self._leased)
+        return 0 if tail is None else tail.memory.next
 
-    Args:
-        settings: how to reach Kafka.
-        replies: hears them.
-        partition: to read; -1 chooses one at random.
-    """
-    place: int | None = None
-    while True:
-        try:
-            if replies.partition is None:
-                there = await Admin(settings).end_offsets(ANSWERS.name)
-                chosen = random.choice(sorted(there)) if partition < 0 else partition
-            else:
-                chosen = replies.partition
-            start: Start = END if place is None else place
-            async with PartitionReader(settings, ANSWERS.name, {chosen: start}) as reader:
-                replies.partition, replies.ready = chosen, True
-                _logger.info("reading replies of partition %d", chosen)
-                async for item in reader:
-                    match item:
-                        case Received():
-                            await replies.hear(item)
-                            place = item.offset + 1
-                        case AtEnd(offset=offset):
-                            place = offset
-                        case Overtaken(resumed=resumed):
-                            _logger.warning("replies before offset %d were deleted before they were read", resumed)
-        except (KafkaException, MissingTopic) as error:
-            _logger.warning("replies cannot be read, trying again: %s", error)
-        finally:
-            replies.ready = False
-        await asyncio.sleep(_RECONNECT_S)
+    @contextmanager
+    def follow(self, query: str, *, tenant: str, partition: int, offset: int) -> Iterator[ReplyFollower]:
+        """Follow the replies to a question from this offset on, as long as the block runs."""
+        with self.log.follow(partition, query.encode(), offset) as follower:
+            yield ReplyFollower(follower, tenant, self._blobs)

@@ -10,7 +10,6 @@ from gateway.documents import ServicesOf
 from gateway.models import Passage, SearchRequest, SearchResponse
 from gateway.problems import Problem
 from gateway.questions import problem_of
-from gateway.replies import TooSlow
 from gateway.trace import Traceparent
 
 router = APIRouter(prefix="/v1", tags=["questions"])
@@ -22,18 +21,18 @@ async def search(
 ) -> SearchResponse:
     """Find passages. `score` orders them; `scores` holds what each ranker gave."""
     asked = await send_search(services, caller, body, trace)
-    while True:
-        try:
-            async with asyncio.timeout(asked.left_s()):
-                heard = await asked.subscription.next()
-        except (TimeoutError, TooSlow) as error:
-            detail = "no worker answered the search in time; look at headrace status, or try again"
-            raise Problem(504, "deadline_exceeded", detail) from error
-        reply = heard.reply
-        if reply.tenant != caller.tenant:
-            continue
-        if reply.type == "error":
-            raise problem_of(reply.error or "failed", reply.message or "the search failed", asked.event.query)
-        if reply.type == "hits":
-            hits = [Passage.of(evidence) for evidence in reply.evidence or ()]
-            return SearchResponse(hits=hits, latency_ms=round(asked.elapsed_s() * 1000, 3))
+    until_s = asyncio.get_running_loop().time() + asked.left_s()
+    with services.replies.follow(
+        asked.event.query, tenant=caller.tenant, partition=asked.event.reply_partition, offset=asked.reply_offset
+    ) as replies:
+        while True:
+            try:
+                reply = (await replies.next(until_s)).reply
+            except TimeoutError as error:
+                detail = "no worker answered the search in time; look at headrace status, or try again"
+                raise Problem(504, "deadline_exceeded", detail) from error
+            if reply.type == "error":
+                raise problem_of(reply.error or "failed", reply.message or "the search failed", asked.event.query)
+            if reply.type == "hits":
+                hits = [Passage.of(evidence) for evidence in reply.evidence or ()]
+                return SearchResponse(hits=hits, latency_ms=round(asked.elapsed_s() * 1000, 3))

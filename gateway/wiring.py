@@ -5,9 +5,10 @@ import logging
 import os
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
+from functools import partial
 
-from backbone.kafka import Admin, Publisher
+from backbone.kafka import Admin, PartitionReader, Publisher
 from backbone.objects import FolderBlobs
 from backbone.postgres import open_pool
 from backbone.settings import GatewaySettings
@@ -16,11 +17,13 @@ from gateway.document_rows import PostgresDocumentRows
 from gateway.key_rows import PostgresKeyRows
 from gateway.ports import Services
 from gateway.questions import PostgresQuestionRows
-from gateway.replies import Replies, read_replies
+from gateway.replies import Replies
+from gateway.reply_leases import ReplyLease
+from gateway.sse import OpenStreams
 from gateway.sweeper import Sweeper
 from gateway.swept_rows import PostgresSweptRows
 from gateway.topic_id import TopicId
-from schemas.topics import INGEST
+from schemas.topics import ANSWERS, INGEST
 
 _logger = logging.getLogger(__name__)
 
@@ -34,15 +37,18 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     """
     keys = ApiKeys(settings.api_keys_file)
     blobs, admin = FolderBlobs(settings.objects_dir), Admin(settings)
-    replies, pool = Replies(blobs), await open_pool(settings)
+    replies = Replies(partial(PartitionReader, settings, ANSWERS.name), blobs)
+    pool = await open_pool(settings)
     questions = PostgresQuestionRows(pool=pool, alias=settings.generation_alias)
 
     async def check_replies() -> None:
         if not replies.ready:
             raise RuntimeError("replies are not being read; is Kafka there, with its topics?")
 
-    reading = asyncio.create_task(read_replies(settings, replies, partition=-1), name="replies")
-    reading.add_done_callback(_say_why_it_ended)
+    reading = asyncio.create_task(replies.log.run(), name="replies")
+    leasing = asyncio.create_task(ReplyLease(pool=pool, admin=admin, replies=replies).run(), name="reply lease")
+    for task in (reading, leasing):
+        task.add_done_callback(_say_why_it_ended)
     try:
         async with Publisher(settings, on_broken=_end) as publisher:
             services = Services(
@@ -55,6 +61,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 swept=PostgresSweptRows(pool=pool, republish_after_s=settings.republish_after_ms / 1000),
                 idempotency=PostgresKeyRows(pool=pool),
                 replies=replies,
+                streams=OpenStreams(settings.streams_max),
                 checks={
                     "kafka": lambda: admin.end_offsets(INGEST.name),
                     "postgres": questions.generation,
@@ -69,15 +76,15 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 sweeping.cancel()
                 await asyncio.gather(sweeping, return_exceptions=True)
     finally:
-        reading.cancel()
-        with suppress(asyncio.CancelledError):
-            await reading
+        for task in (leasing, reading):
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
         await pool.close()
 
 
-def _say_why_it_ended(reading: "asyncio.Task[None]") -> None:
-    if not reading.cancelled() and (error := reading.exception()) is not None:
-        _logger.critical("the reader of replies has ended; restart the gateway", exc_info=error)
+def _say_why_it_ended(task: "asyncio.Task[None]") -> None:
+    if not task.cancelled() and (error := task.exception()) is not None:
+        _logger.critical("the task %r has ended; restart the gateway", task.get_name(), exc_info=error)
 
 
 def _end() -> None:

@@ -10,13 +10,13 @@ from typing import Any
 
 import msgspec
 
-from backbone.kafka import Delivered, PublishFailed, Received
+from backbone.kafka import Delivered, PublishFailed
 from gateway.auth import Caller
 from gateway.ports import DocumentRow, HeldKey, KeyRow, QuestionRow, Requeued
 from gateway.questions import DEADLINE_EXCEEDED, NO_PLACE
-from gateway.replies import Replies
 from schemas.events import Answer, Event, FeedbackGiven, QueryAsked, Reply
-from schemas.topics import QUERIES, Topic
+from schemas.topics import ANSWERS, QUERIES, Topic
+from tests.doubles.partition_log import MemoryLog
 
 OPEN = {"pending", "claimed"}
 
@@ -25,7 +25,7 @@ OPEN = {"pending", "claimed"}
 class MemorySender:
     """`Sender` that keeps what was sent, and to which partition where that was said.
 
-    Keys in `failing` are not acknowledged; `on_question` answers questions.
+    Keys in `failing` are not acknowledged; `on_question` answers questions; replies go to the log `answers`.
     """
 
     sent: list[tuple[str, bytes | None, bytes | None, Mapping[str, bytes | None]]] = field(default_factory=list)
@@ -33,6 +33,7 @@ class MemorySender:
     failing: set[bytes] = field(default_factory=set)
     away: bool = False
     on_question: Any = None
+    answers: MemoryLog | None = None
 
     def send(
         self,
@@ -50,6 +51,8 @@ class MemorySender:
         self.sent.append((topic, key, value, headers))
         self.partitions.append(partition)
         future.set_result(Delivered(topic, 3, len(self.sent) - 1))
+        if topic == ANSWERS.name and self.answers is not None and partition is not None:
+            self.answers.append(partition, key, value, list(headers.items()))
         if topic == QUERIES.name and self.on_question is not None and value is not None:
             asyncio.get_running_loop().create_task(self.on_question(msgspec.json.decode(value, type=QueryAsked)))
         return future
@@ -103,11 +106,11 @@ class MemoryQuestionRows:
     async def generation(self) -> str:
         return "g1"
 
-    async def insert(self, question: QueryAsked, *, reply_offset: int) -> bool:
+    async def insert(self, question: QueryAsked, *, reply_offset: int) -> QuestionRow | None:
         held = self.rows.get((question.tenant, question.query))
         if held is not None:
             if held.state != "rejected":
-                return False
+                return None
             question = msgspec.structs.replace(question, reply_partition=held.reply_partition)
             reply_offset = held.reply_offset
         self.rows[question.tenant, question.query] = QuestionRow(
@@ -118,7 +121,7 @@ class MemoryQuestionRows:
             created_ms=time.time_ns() // 1_000_000,
             left_ms=question.deadline_ms - question.asked_ms,
         )
-        return True
+        return self.rows[question.tenant, question.query]
 
     async def requeue(self, query: str) -> bool:
         row = self._row(query)
@@ -231,25 +234,13 @@ class MemorySweptRows:
 
 @dataclass(kw_only=True)
 class MemoryReplies:
-    """Puts replies into the log that a gateway reads."""
+    """Puts replies into partition 2 of the log that a gateway reads."""
 
-    replies: Replies
-    offset: int = 40
+    log: MemoryLog = field(default_factory=lambda: MemoryLog(ANSWERS.name, {0: 0, 1: 0, 2: 41}))
 
     async def put(self, *replies: Reply) -> None:
         for reply in replies:
-            self.offset += 1
-            await self.replies.hear(
-                Received(
-                    topic="rag.answers.v1",
-                    partition=2,
-                    offset=self.offset,
-                    key=reply.query.encode(),
-                    value=msgspec.json.encode(reply),
-                    headers=(),
-                    timestamp_ms=0,
-                )
-            )
+            self.log.append(2, reply.query.encode(), msgspec.json.encode(reply))
 
 
 @dataclass(kw_only=True)

@@ -1,5 +1,6 @@
 """A gateway without Kafka and Postgres, and what tests send through it."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,6 +15,7 @@ from gateway.app import create_app
 from gateway.auth import ApiKeys
 from gateway.ports import DocumentRow, QuestionRow, Services
 from gateway.replies import Replies
+from gateway.sse import OpenStreams
 from schemas.events import Answer, Citation, Evidence, Filters, QueryAsked, Reply, Usage
 from schemas.ids import new_query_id
 from tests.doubles.blobs import MemoryBlobs
@@ -50,17 +52,20 @@ class Gateway:
 
 
 @asynccontextmanager
-async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway on doubles."""
+async def gateway_in_memory(
+    folder: Path, *, beside: Gateway | None = None, partition: int = 2, **settings: Any
+) -> AsyncIterator[Gateway]:
+    """Run a gateway on doubles; one `beside` another has its Kafka, its Postgres and its objects."""
     keys = folder / "keys.json"
     keys.write_text(json.dumps(KEYS))
     values = {"api_keys_file": keys, "query_timeout_ms": 5_000, "body_max_bytes": 65_536} | settings
     configured = GatewaySettings.model_validate(values)
-    blobs, sender = MemoryBlobs(), MemorySender()
-    documents, questions = MemoryDocumentRows(), MemoryQuestionRows()
+    blobs = beside.blobs if beside else MemoryBlobs()
+    documents = beside.documents if beside else MemoryDocumentRows()
+    questions = beside.questions if beside else MemoryQuestionRows()
+    kafka = beside.replies if beside else MemoryReplies()
+    sender = MemorySender(answers=kafka.log)
     swept = MemorySweptRows(questions=questions)
-    replies = Replies(blobs)
-    replies.partition, replies.ready = 2, True
     broken: dict[str, Exception] = {}
 
     async def check_kafka() -> None:
@@ -69,6 +74,12 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
 
     @asynccontextmanager
     async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
+        replies = Replies(kafka.log.open, blobs)
+        replies.lease(partition)
+        reading = asyncio.create_task(replies.log.run())
+        tail = replies.log.tail(partition)
+        assert tail is not None
+        await tail.until_current()
         yield Services(
             settings=settings,
             keys=ApiKeys(keys),
@@ -79,8 +90,11 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
             swept=swept,
             idempotency=MemoryKeyRows(),
             replies=replies,
+            streams=OpenStreams(settings.streams_max),
             checks={"kafka": check_kafka, "objects": blobs.check},
         )
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
     app = create_app(configured, connect)
 
@@ -105,7 +119,7 @@ async def gateway_in_memory(folder: Path, **settings: Any) -> AsyncIterator[Gate
             questions=questions,
             swept=swept,
             services=app.state.services,
-            replies=MemoryReplies(replies=replies),
+            replies=kafka,
             broken=broken,
         )
 

@@ -162,7 +162,7 @@ async def test_what_is_away_says_when_to_come_again(gateway: Gateway) -> None:
 
 
 async def test_nothing_is_asked_while_replies_cannot_be_read(gateway: Gateway) -> None:
-    gateway.replies.replies.ready = False
+    gateway.services.replies.log.alive = False
 
     response = await gateway.acme.post("/v1/query", json={"query": "x"})
 
