@@ -222,11 +222,15 @@ class Citation(Event, frozen=True, kw_only=True):
 
 
 class Usage(Event, frozen=True, kw_only=True):
-    """What an answer cost, in tokens of the model that wrote it (0 where no model ran)."""
+    """What an answer cost, in tokens of the model that wrote it (0 where no model ran).
+
+    `estimated`: the endpoint did not count; the numbers are guessed from the texts.
+    """
 
     prompt_tokens: int = 0
     completion_tokens: int = 0
     model: str = "extractive"
+    estimated: bool = False
 
 
 class Answer(Event, frozen=True, kw_only=True):

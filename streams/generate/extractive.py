@@ -1,12 +1,12 @@
 """Answers with the sentences of the evidence that support it best, or says that the documents do not: no model runs."""
 
 import math
-import re
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from schemas.events import Answer, Citation, Evidence, Usage
+from schemas.events import Answer, Evidence, Usage
+from streams.generate.quotes import cite, spans
 from streams.generate.stream import pieces
 from streams.text.words import words
 
@@ -15,7 +15,6 @@ ABSTENTION: Final = "The documents do not say."
 _WORDS_MIN = 3
 _CHARS_MAX = 600
 _LETTERS_MIN_SHARE = 0.5
-_LIST_MARK = re.compile(r"\s*(?:(?:[-*+>#|]+|\d+[.)])\s+)*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +54,10 @@ class Extractive:
     async def __call__(self, question: str, evidence: Sequence[Evidence]) -> AsyncIterator[str | Answer]:
         """Yield the answer sentence by sentence, then the whole of it."""
         chosen = self.choose(question, evidence)
-        citations = [_citation(n, sentence, evidence[sentence.passage]) for n, sentence in enumerate(chosen, start=1)]
+        citations = [
+            cite(n, evidence[sentence.passage], sentence.start, sentence.end)
+            for n, sentence in enumerate(chosen, start=1)
+        ]
         told = " ".join(f"{' '.join(citation.quote.split())} [{citation.marker}]" for citation in citations)
         answer = Answer(text=told or ABSTENTION, citations=citations, usage=Usage(), abstained=not chosen)
         for piece in pieces(answer.text):
@@ -89,8 +91,8 @@ def rate(question: str, evidence: Sequence[Evidence]) -> list[Sentence]:
     above it) holds, rare words counting more, plus its passage's own score. The support leaves the passage's score out
     and counts the words of the whole passage, because an answer often names its subject sentences before.
     """
-    spans = [(index, *span) for index, passage in enumerate(evidence) for span in _spans(passage)]
-    texts = [evidence[index].text[start:end] for index, start, end, _ in spans]
+    found = [(index, *span) for index, passage in enumerate(evidence) for span in spans(passage)]
+    texts = [evidence[index].text[start:end] for index, start, end, _ in found]
     readable = [is_prose(text) for text in texts]
     if not any(readable):
         readable = [True] * len(texts)
@@ -106,7 +108,7 @@ def rate(question: str, evidence: Sequence[Evidence]) -> list[Sentence]:
             score=cosine + 0.3 * _covered(weights, own | above[index]) + evidence[index].score,
             support=cosine + 0.3 * _covered(weights, whole[index]),
         )
-        for (index, start, end, cosine), own, shown in zip(spans, held, readable, strict=True)
+        for (index, start, end, cosine), own, shown in zip(found, held, readable, strict=True)
         if shown
     ]
 
@@ -118,14 +120,6 @@ def is_prose(text: str) -> bool:
         return False
     letters = sum(char.isalpha() for char in text)
     return len(text.split()) >= _WORDS_MIN and letters >= _LETTERS_MIN_SHARE * len("".join(text.split()))
-
-
-def _spans(passage: Evidence) -> Iterator[tuple[int, int, float]]:
-    """Yield (start, end, cosine) of each sentence; of the whole passage where its sentences are not known."""
-    similar = passage.scores.get("dense", 0.0)
-    scored = len(passage.sentence_scores) == len(passage.sentences)
-    for number, (start, end) in enumerate(passage.sentences or [(0, len(passage.text))]):
-        yield start, end, passage.sentence_scores[number] if scored and passage.sentences else similar
 
 
 def _rarity(asked: Sequence[str], held: Sequence[frozenset[str]]) -> dict[str, float]:
@@ -144,21 +138,3 @@ def _covered(weights: dict[str, float], held: frozenset[str]) -> float:
 
 def _text(sentence: Sentence, evidence: Sequence[Evidence]) -> str:
     return evidence[sentence.passage].text[sentence.start : sentence.end]
-
-
-def _citation(marker: int, sentence: Sentence, passage: Evidence) -> Citation:
-    raw = passage.text[sentence.start : sentence.end]
-    mark = _LIST_MARK.match(raw)
-    lead = mark.end() if mark is not None and mark.end() < len(raw) else 0
-    quote = raw[lead:].rstrip()
-    start = passage.start + sentence.start + lead
-    return Citation(
-        marker=marker,
-        document=passage.document,
-        chunk=passage.chunk,
-        quote=quote,
-        start=start,
-        end=start + len(quote),
-        title=passage.title,
-        uri=passage.uri,
-    )
