@@ -26,7 +26,7 @@ COLUMNS: Final = """
 """
 """What `question_of` makes a row of."""
 
-_INSERT: Final = """
+_INSERT: Final = f"""
 INSERT INTO queries (id, tenant, "user", question, reply_partition, reply_offset, deadline, generation)
 VALUES ($1, $2, $3, $4, $5, $6, now() + make_interval(secs => $7), $8)
 ON CONFLICT (id) DO UPDATE SET
@@ -34,7 +34,7 @@ ON CONFLICT (id) DO UPDATE SET
     generation = excluded.generation,
     question = excluded.question || jsonb_build_object('reply_partition', queries.reply_partition)
 WHERE queries.state = 'rejected'
-RETURNING id
+RETURNING {COLUMNS}
 """
 
 _REQUEUE: Final = """
@@ -104,21 +104,19 @@ class PostgresQuestionRows:
         self._generation = (time.monotonic(), found)
         return found
 
-    async def insert(self, question: QueryAsked, *, reply_offset: int) -> bool:
+    async def insert(self, question: QueryAsked, *, reply_offset: int) -> QuestionRow | None:
         """See `QuestionRows.insert`."""
-        async with lend(self.pool) as connection:
-            inserted = await connection.fetchval(
-                _INSERT,
-                question.query,
-                question.tenant,
-                question.user,
-                msgspec.to_builtins(question),
-                question.reply_partition,
-                reply_offset,
-                (question.deadline_ms - question.asked_ms) / 1000,
-                question.generation,
-            )
-        return inserted is not None
+        return await self._row(
+            _INSERT,
+            question.query,
+            question.tenant,
+            question.user,
+            msgspec.to_builtins(question),
+            question.reply_partition,
+            reply_offset,
+            (question.deadline_ms - question.asked_ms) / 1000,
+            question.generation,
+        )
 
     async def requeue(self, query: str) -> bool:
         """See `QuestionRows.requeue`."""
