@@ -83,6 +83,7 @@ def setup_logging(service: str, *, level: int = logging.INFO) -> None:
 # --- metrics --------------------------------------------------------------------------------------
 
 _SHORT: Final = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+_RATIO: Final = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0)
 _LONG: Final = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 
 RECORDS_PROCESSED: Final = Counter("headrace_records_processed_total", "Records done, outputs acknowledged.", ["stage"])
@@ -159,6 +160,46 @@ MODEL_BREAKER_OPEN: Final = Gauge(
 INVENTED_MARKS: Final = Counter(
     "headrace_invented_marks_total", "Citation marks of models that stood for no passage; left out.", ["link"]
 )
+ADMISSIONS: Final = Counter(
+    "headrace_admissions_total",
+    "Questions and searches by what became of them at the door: admitted, promised (admitted as it was promised), or "
+    "refused for what the tenant has open, or for what all have.",
+    ["kind", "outcome"],
+)
+ADMISSION_CAP: Final = Gauge(
+    "headrace_admission_cap", "How many may be open at once of all tenants together, from the measured drain.", ["kind"]
+)
+ADMISSION_DRAIN: Final = Gauge(
+    "headrace_admission_drain_per_second", "How many end per second when as many are asked as can be.", ["kind"]
+)
+PROMISES: Final = Counter(
+    "headrace_promises_total",
+    "Places promised to callers who were refused, by their fate: kept, broken (refused again in its time), lapsed "
+    "(nobody came); none: the line was too long to promise any.",
+    ["fate"],
+)
+PROMISED_PLACES: Final = Gauge("headrace_promised_places", "Places promised and not yet taken up.", ["kind"])
+CLAIMS: Final = Counter(
+    "headrace_claims_total",
+    "Claims of questions: first, again (by the same process, after a failure), taken_over (from a process that died or "
+    "stopped) or refused (it has ended, or another process holds it).",
+    ["how"],
+)
+TOKENS_TOLD: Final = Counter("headrace_tokens_told_total", "Token replies handed over for publishing.")
+WRITINGS_STOPPED: Final = Counter(
+    "headrace_writings_stopped_total", "Answers stopped before their end: cancelled, lost, or deadline.", ["why"]
+)
+CANCEL_SECONDS: Final = Histogram(
+    "headrace_cancel_seconds",
+    "From asking for the cancelling of a question to the stop of its writing.",
+    buckets=_SHORT,
+)
+ANSWER_SCORES: Final = Histogram(
+    "headrace_answer_score_ratio", "Scores of answers, from 0 to 1.", ["score"], buckets=_RATIO
+)
+TIME_TO_SCORES: Final = Histogram(
+    "headrace_time_to_scores_seconds", "From the end of a question to its scores.", buckets=_SHORT
+)
 OPEN_STREAMS: Final = Gauge("headrace_open_streams", "SSE streams that are open.")
 REPLIES_DROPPED: Final = Counter(
     "headrace_replies_dropped_total", "Replies not passed on: repeats, for nobody here, or unreadable.", ["why"]
@@ -197,6 +238,17 @@ METRICS: Final = (
     INVENTED_MARKS,
     QUESTIONS_SWEPT,
     OLDEST_QUESTION_SECONDS,
+    ADMISSIONS,
+    ADMISSION_CAP,
+    ADMISSION_DRAIN,
+    PROMISES,
+    PROMISED_PLACES,
+    CLAIMS,
+    TOKENS_TOLD,
+    WRITINGS_STOPPED,
+    CANCEL_SECONDS,
+    ANSWER_SCORES,
+    TIME_TO_SCORES,
     OPEN_STREAMS,
     REPLIES_DROPPED,
     HTTP_REQUESTS,

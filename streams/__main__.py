@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Mapping
 from typing import NoReturn
 
 from backbone.settings import WorkerSettings
@@ -9,7 +10,7 @@ from backbone.telemetry import setup_logging
 from schemas.topics import STAGES
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.worker import run_process
-from streams.wiring import run
+from streams.wiring import BUILDERS, Builder, run
 
 
 def stage_names(text: str) -> list[str]:
@@ -21,14 +22,19 @@ def stage_names(text: str) -> list[str]:
     return names
 
 
-def main(arguments: list[str] | None = None, *, consumer: type[SafeConsumer] = SafeConsumer) -> NoReturn:
+def main(
+    arguments: list[str] | None = None,
+    *,
+    consumer: type[SafeConsumer] = SafeConsumer,
+    builders: Mapping[str, Builder] = BUILDERS,
+) -> NoReturn:
     """Run a worker until SIGTERM and end the process."""
     parser = argparse.ArgumentParser(prog="headrace worker", description=__doc__)
     parser.add_argument("--stages", type=stage_names, default="all", help="comma-separated stages (default: all)")
     names = parser.parse_args(arguments).stages
     setup_logging(f"worker:{','.join(names)}")
     settings = WorkerSettings()
-    run_process(lambda: run(settings, names, consumer=consumer))
+    run_process(lambda: run(settings, names, consumer=consumer, builders=builders))
 
 
 if __name__ == "__main__":

@@ -191,7 +191,10 @@ class LexicalRanker(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Passage:
-    """A chunk as it may be shown: read behind the serving fence. `sentence_vectors` has shape (n_sentences, dim)."""
+    """A chunk as it may be shown: read behind the serving fence.
+
+    `sentence_vectors` has shape (n_sentences, dim); `page` counts from 1, None: the format has no pages.
+    """
 
     chunk: ChunkId
     document: str
@@ -207,6 +210,7 @@ class Passage:
     uri: str | None = None
     collection: str = "default"
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    page: int | None = None
 
 
 class PassageStore(Protocol):

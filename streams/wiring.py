@@ -2,10 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+import uuid
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
@@ -16,24 +17,39 @@ from backbone.objects import FolderBlobs
 from backbone.postgres import is_away, open_pool
 from backbone.settings import WorkerSettings
 from backbone.valkey import Valkey, connected
-from schemas.topics import CHUNKS, DOCUMENTS, EMBEDDINGS, INGEST, LIFECYCLE, QUERIES, RETRIEVALS
+from schemas.topics import (
+    CHUNKS,
+    DOCUMENTS,
+    EMBEDDINGS,
+    FEEDBACK,
+    INGEST,
+    LIFECYCLE,
+    QUERIES,
+    RESULTS,
+    RETRIEVALS,
+    SCORES,
+)
 from streams.adapters.cached_vectors import CachedVectors
+from streams.adapters.control_feed import ControlFeed
 from streams.adapters.kafka_feed import KafkaFeed
+from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.lexical_slot import own_slot
-from streams.adapters.openvino_encoder import OpenvinoEncoder
 from streams.adapters.parse_pool import ParsePool
 from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
+from streams.adapters.postgres_evals import PostgresEvals
 from streams.adapters.postgres_generation import PostgresGeneration
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
+from streams.adapters.postgres_scores import PostgresScores
 from streams.adapters.postgres_status import PostgresStatus
-from streams.adapters.prometheus_observer import PrometheusObserver, Watched
+from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
 from streams.adapters.tantivy_view import TantivyView
 from streams.adapters.uri_source import HttpsUriSource
 from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
 from streams.errors import Fatal
+from streams.evaluate.handler import Evaluate
 from streams.generate.answerer import Answerer
 from streams.generate.extractive import Extractive
 from streams.generate.handler import Generate
@@ -46,6 +62,10 @@ from streams.retrieve.handler import Retrieve
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.stage import Stage
 from streams.runtime.worker import run_worker
+from streams.score.handler import Score
+
+if TYPE_CHECKING:
+    from streams.adapters.openvino_encoder import OpenvinoEncoder
 
 _DATABASE_WAIT_S = 30.0
 
@@ -80,6 +100,8 @@ class Parts:
     clock: SystemClock
     resources: AsyncExitStack
     views: list[TantivyView] = field(default_factory=list)
+    feeds: list[ControlFeed] = field(default_factory=list)
+    worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
     def documents(self) -> PostgresDocuments:
@@ -91,12 +113,21 @@ class Parts:
         """The generation's table."""
         return PostgresGeneration(pool=self.pool, generation=self.generation.name, dim=self.generation.dim)
 
-    def encoder(self, on_encoded: Callable[[int, float], None]) -> OpenvinoEncoder:
+    @property
+    def questions(self) -> PostgresQuestions:
+        """Rows of questions, as this process claims them."""
+        lease_s = self.settings.question_lease_ms / 1000
+        return PostgresQuestions(pool=self.pool, worker=self.worker, lease_s=lease_s)
+
+    def encoder(self, on_encoded: Callable[[int, float], None]) -> "OpenvinoEncoder":
         """Load the generation's encoder.
 
         Raises:
             Fatal: the generation wants another one, or its files are not there.
         """
+        # here, because the model's runtime costs time and memory, which workers without a model shall not pay
+        from streams.adapters.openvino_encoder import OpenvinoEncoder
+
         encoder = OpenvinoEncoder.load(
             self.settings.model_dir, threads=self.settings.encoder_threads, on_encoded=on_encoded
         )
@@ -220,7 +251,6 @@ def retrieve(parts: Parts) -> Stage:
     folder = parts.resources.enter_context(own_slot(parts.settings.lexical_dir))
     view = TantivyView(folder=folder, feed=feed, blobs=parts.blobs, clock=parts.clock)
     parts.views.append(view)
-    questions = PostgresQuestions(pool=parts.pool)
     return Stage(
         name="retrieve",
         group="rag.retrieve",
@@ -239,7 +269,7 @@ def retrieve(parts: Parts) -> Stage:
         slots=16,
         deadline_s=30,
         retry_max_s=20,
-        on_dead_letter=FailedQuestion(questions=questions),
+        on_dead_letter=FailedQuestion(questions=parts.questions),
     )
 
 
@@ -259,30 +289,86 @@ def answerer(parts: Parts) -> Answerer:
 
 def generate(parts: Parts) -> Stage:
     """Write answers."""
-    questions = PostgresQuestions(pool=parts.pool)
+    feed = ControlFeed(settings=parts.settings, blobs=parts.blobs)
+    parts.feeds.append(feed)
+    questions = parts.questions
     return Stage(
         name="generate",
         group="rag.generate",
         topic=RETRIEVALS,
-        handler=Generate(questions=questions, answerer=answerer(parts), clock=parts.clock),
+        handler=Generate(
+            questions=questions,
+            answerer=answerer(parts),
+            cancellations=feed,
+            observer=PrometheusWriting(),
+            lease_s=questions.lease_s,
+        ),
         slots=32,
-        deadline_s=60,
+        # a question has ten minutes at most, and its own deadline ends its writing
+        deadline_s=660,
         retry_max_s=20,
-        on_dead_letter=FailedQuestion(questions=questions),
+        on_dead_letter=FailedQuestion(questions=parts.questions),
     )
 
 
-BUILDERS = {builder.__name__: builder for builder in (intake, chunk, embed, index, lifecycle, retrieve, generate)}
+def score(parts: Parts) -> Stage:
+    """Rate answers."""
+
+    def on_encoded(_: int, seconds: float) -> None:
+        telemetry.ENCODER_SECONDS.labels("score").inc(seconds)
+
+    generation = parts.generation
+    return Stage(
+        name="score",
+        group="rag.score",
+        topic=RESULTS,
+        handler=Score(
+            passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
+            encoder=LazyEncoder(name=generation.embedder, dim=generation.dim, load=lambda: parts.encoder(on_encoded)),
+            scores=PostgresScores(pool=parts.pool),
+            clock=parts.clock,
+        ),
+        slots=16,
+        deadline_s=60,
+    )
+
+
+def evaluate(parts: Parts) -> Stage:
+    """Log evals."""
+    return Stage(
+        name="evaluate",
+        group="rag.evaluate",
+        topic=RESULTS,
+        more_topics=(SCORES, FEEDBACK),
+        handler=Evaluate(evals=PostgresEvals(pool=parts.pool)),
+        slots=16,
+        deadline_s=30,
+    )
+
+
+Builder = Callable[[Parts], Stage]
+
+BUILDERS: Mapping[str, Builder] = {
+    builder.__name__: builder
+    for builder in (intake, chunk, embed, index, lifecycle, retrieve, generate, score, evaluate)
+}
 """A stage's name and the function that builds it."""
 
 
-async def run(settings: WorkerSettings, names: Sequence[str], *, consumer: type[SafeConsumer] = SafeConsumer) -> int:
+async def run(
+    settings: WorkerSettings,
+    names: Sequence[str],
+    *,
+    consumer: type[SafeConsumer] = SafeConsumer,
+    builders: Mapping[str, Builder] = BUILDERS,
+) -> int:
     """Run the named stages in this process until it is told to stop; returns its exit code.
 
     Args:
         settings: of the worker.
         names: stages, each at most once.
         consumer: acknowledges and commits; fault tests put a worse one in.
+        builders: of each stage; fault tests put worse ones in.
     """
     ready = dict.fromkeys(names, False)
 
@@ -290,7 +376,7 @@ async def run(settings: WorkerSettings, names: Sequence[str], *, consumer: type[
         ready.update(dict.fromkeys(names, True))
 
     async with assembled(settings) as parts, Publisher(settings) as publisher:
-        stages = [_watched(BUILDERS[name](parts)) for name in names]
+        stages = [_watched(builders[name](parts)) for name in names]
         await parts.resources.enter_async_context(_endpoint(settings.metrics_port, ready))
         working = asyncio.create_task(
             run_worker(
@@ -304,16 +390,16 @@ async def run(settings: WorkerSettings, names: Sequence[str], *, consumer: type[
                 consumer=consumer,
             )
         )
-        return await _with_views(working, parts.views)
+        return await _beside(working, [*(view.run() for view in parts.views), *(feed.run() for feed in parts.feeds)])
 
 
 def _watched(stage: Stage) -> Stage:
     return replace(stage, handler=Watched(stage=stage.name, handler=stage.handler))
 
 
-async def _with_views(working: "asyncio.Task[int]", views: Sequence[TantivyView]) -> int:
-    """Run the views beside the worker; a view that fails ends the worker."""
-    following = [asyncio.create_task(view.run()) for view in views]
+async def _beside(working: "asyncio.Task[int]", others: Sequence[Coroutine[Any, Any, None]]) -> int:
+    """Run views and feeds beside the worker; one that fails ends the worker."""
+    following = [asyncio.create_task(other) for other in others]
     try:
         await asyncio.wait([working, *following], return_when=asyncio.FIRST_COMPLETED)
         for task in following:

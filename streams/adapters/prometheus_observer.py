@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbone import telemetry
-from schemas.events import LifecycleChanged
+from schemas.events import LifecycleChanged, QueryScored
+from streams.generate.draft import Stop
+from streams.generate.observer import Claiming
 from streams.runtime.observer import Sample
 from streams.runtime.record import Claim, Flush, Handler, Inbound, Outbound
 
@@ -40,9 +42,27 @@ class PrometheusObserver:
             telemetry.LAG.labels(stage, topic, str(partition)).set(lag)
 
 
+class PrometheusWriting:
+    """`Observer` of the handler that writes answers, on the metrics of this process."""
+
+    def claimed(self, how: Claiming) -> None:
+        """Count the claim by how it went."""
+        telemetry.CLAIMS.labels(how).inc()
+
+    def told(self) -> None:
+        """Count the token."""
+        telemetry.TOKENS_TOLD.inc()
+
+    def stopped(self, why: Stop, asked_s: float | None = None) -> None:
+        """Count the writing by why it was stopped, and the time that a cancel took."""
+        telemetry.WRITINGS_STOPPED.labels(why).inc()
+        if asked_s is not None:
+            telemetry.CANCEL_SECONDS.observe(asked_s)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Watched:
-    """A handler whose lifecycle events are counted on their way out."""
+    """A handler whose lifecycle events and scores are counted on their way out."""
 
     stage: str
     handler: Handler[Any]
@@ -54,6 +74,8 @@ class Watched:
             async for output in outputs:
                 if isinstance(output, Outbound) and isinstance(output.event, LifecycleChanged):
                     self._count(record, output.event)
+                if isinstance(output, Outbound) and isinstance(output.event, QueryScored):
+                    _observe(record, output.event)
                 yield output
 
     def _count(self, record: Inbound[Any], event: LifecycleChanged) -> None:
@@ -61,3 +83,11 @@ class Watched:
             telemetry.RECORDS_SUPERSEDED.labels(self.stage).inc()
         elif event.status == "indexed" and record.event is not None:
             telemetry.TIME_TO_SEARCHABLE.observe(max(0.0, time.time() - record.event.submitted_ms / 1000))
+
+
+def _observe(record: Inbound[Any], event: QueryScored) -> None:
+    for name in ("faithfulness", "relevance"):
+        ratio = getattr(event.scores, name)
+        if ratio is not None:
+            telemetry.ANSWER_SCORES.labels(name).observe(ratio)
+    telemetry.TIME_TO_SCORES.observe(max(0.0, (event.scored_ms - record.event.finished_ms) / 1000))

@@ -1,62 +1,181 @@
-"""Answers a question from its evidence: claims it, streams the text, stores the answer, then says that it is done."""
+"""Answers a question from its evidence: claims it, streams the text, stores how it ended, then says so."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
 from schemas.events import Answer, EvidenceRetrieved
 from schemas.ids import QueryId
-from streams.errors import Unprocessable
+from schemas.topics import RESULTS
+from streams.errors import Transient, Unprocessable
 from streams.generate.answerer import Answerer
-from streams.generate.stream import ReplyStream, pieces
-from streams.ports import Clock, QuestionStore
-from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
+from streams.generate.draft import Draft
+from streams.generate.observer import Claiming, Observer
+from streams.generate.stream import ReplyStream
+from streams.outcome import hits_of, result
+from streams.ports import Cancellations, Claimed, Ended, Ending, QuestionStore
+from streams.runtime.record import CLAIMED, FLUSH, Claim, Flush, Inbound, Outbound
 
 
 @dataclass(frozen=True, kw_only=True)
 class Generate:
-    """Writes answers; of all attempts at one question, the one that stores its answer first ends it."""
+    """Writes answers; whoever wins the compare-and-set that ends a question publishes its end.
+
+    Attributes:
+        lease_s: how long a claim holds; it is renewed every third of that, seconds.
+        pause_s: shortest time between two tokens of an answer, seconds; what comes meanwhile goes together.
+    """
 
     questions: QuestionStore
     answerer: Answerer
-    clock: Clock
+    cancellations: Cancellations
+    observer: Observer
+    lease_s: float
+    pause_s: float = 0.03
+    _here: set[QueryId] = field(default_factory=set, init=False)
 
-    async def __call__(self, record: Inbound[EvidenceRetrieved]) -> AsyncIterator[Outbound | Flush]:
-        """Yield the tokens and, once the answer is stored, the answer and the end.
+    async def __call__(self, record: Inbound[EvidenceRetrieved]) -> AsyncIterator[Outbound | Flush | Claim]:
+        """Claim the question, then yield its tokens and, once its end is stored, that.
 
-        A question that was finished before gets its stored answer and end again, in the places that they had.
+        A question that has ended, or that is being answered elsewhere, gets nothing. One whose claim is lost or whose
+        time is over gets no more.
 
         Raises:
-            Transient: the store or the model is away.
+            Transient: the store or the model is away; the next attempt claims anew.
             Unprocessable: the model refuses, or breaks its own word.
         """
         found = record.event
         if found is None:
             return
         query = QueryId(found.query)
-        claimed = await self.questions.claim(query)
-        if claimed is None:
+        if query in self._here:
+            # the record came twice; a claim of this very process would end the attempt that runs
             return
-        if claimed.answer is not None:
-            stream = ReplyStream(found=found, attempt=claimed.attempt, n_stamped=len(pieces(claimed.answer.text)))
-            yield stream.answer(claimed.answer)
-            yield stream.done(self._elapsed_ms(found))
-            return
-        stream = ReplyStream(found=found, attempt=claimed.attempt)
-        told, answer = "", None
-        async for piece in self.answerer(found.text, found.evidence):
-            if isinstance(piece, Answer):
-                answer = piece
-            else:
-                told += piece
-                yield stream.token(piece)
-        if answer is None or answer.text != told:
-            raise Unprocessable("answer_broken", "the provider's answer is not the text that it streamed")
-        # what the reader was told must stand in the log before the row says that it was told; the whole answer comes
-        # after that, so that an attempt which dies before it leaves tokens to void, but no answer
-        yield FLUSH
-        if await self.questions.finish(query, claimed.attempt, answer):
-            yield stream.answer(answer)
-            yield stream.done(self._elapsed_ms(found))
+        self._here.add(query)
+        try:
+            with self.cancellations.watching(query) as nudged:
+                claim = await self.questions.claim(query)
+                self.observer.claimed(_how(claim))
+                if claim is None:
+                    return
+                try:
+                    yield CLAIMED
+                    async with aclosing(self._attempt(found, claim, nudged)) as outs:
+                        async for out in outs:
+                            yield out
+                except (asyncio.CancelledError, GeneratorExit):
+                    with suppress(Transient):
+                        await self.questions.release(query, claim.attempt)
+                    raise
+        finally:
+            self._here.discard(query)
 
-    def _elapsed_ms(self, found: EvidenceRetrieved) -> float:
-        return float(self.clock.now_ms() - found.asked_ms)
+    async def _attempt(
+        self, found: EvidenceRetrieved, claim: Claimed, nudged: asyncio.Event
+    ) -> AsyncGenerator[Outbound | Flush, None]:
+        query, stream = QueryId(found.query), ReplyStream(found=found, attempt=claim.attempt)
+        draft = Draft(self.answerer(found.text, found.evidence), pause_s=self.pause_s)
+        if claim.cancel_asked_s is not None:
+            self._cancel(draft, claim.cancel_asked_s)
+        async with draft, self._tended(query, claim, nudged, draft):
+            while (text := await draft.next()) is not None:
+                self.observer.told()
+                yield stream.token(text)
+            if draft.stopped in ("lost", "deadline"):
+                self.observer.stopped(draft.stopped)
+                return
+            # what the reader was told must stand in the log before the row says that it was told; how it ends comes
+            # after that, so that an attempt which dies before it leaves tokens to void, but no end
+            yield FLUSH
+            won = await self._finish(found, draft, stream)
+            if won is None:
+                self.observer.stopped("lost")
+                return
+        ending, ended = won
+        elapsed_ms = float(max(0, ended.finished_ms - found.asked_ms))
+        if ending.outcome == "done":
+            yield stream.answer(ending.answer)
+            yield stream.done(elapsed_ms)
+        else:
+            yield stream.cancelled(ending.answer, elapsed_ms)
+        yield Outbound(topic=RESULTS, key=found.query.encode(), event=result(found, ending, ended))
+        yield FLUSH
+        await self.questions.published(query)
+
+    async def _finish(self, found: EvidenceRetrieved, draft: Draft, stream: ReplyStream) -> tuple[Ending, Ended] | None:
+        """Store how the question ended: as done, or as cancelled where that was asked for; None: it is not ours."""
+        hits, place = hits_of(found.evidence), stream.n_stamped
+        endings = []
+        if draft.stopped is None:
+            if draft.answer is None or draft.answer.text != draft.told:
+                raise Unprocessable("answer_broken", "the provider's answer is not the text that it streamed")
+            endings.append(
+                Ending(
+                    outcome="done",
+                    terminal_seq=place + 1,
+                    answer=draft.answer,
+                    hits=hits,
+                    retrieve_ms=found.retrieve_ms,
+                )
+            )
+        # also where the whole text was told before anybody here heard of the cancel: then it may not end as done
+        so_far = Answer(text=draft.told)
+        endings.append(
+            Ending(outcome="cancelled", terminal_seq=place, answer=so_far, hits=hits, retrieve_ms=found.retrieve_ms)
+        )
+        for ending in endings:
+            ended = await self.questions.finish(QueryId(found.query), stream.attempt, ending)
+            if ended is not None:
+                return ending, ended
+        return None
+
+    @asynccontextmanager
+    async def _tended(self, query: QueryId, claim: Claimed, nudged: asyncio.Event, draft: Draft) -> AsyncIterator[None]:
+        """Keep the claim during the block; stop the draft when it is lost, cancelled, or out of time."""
+        tending = asyncio.create_task(self._tend(query, claim.attempt, nudged, draft))
+        deadline = asyncio.get_running_loop().call_later(claim.left_s, draft.stop, "deadline")
+        try:
+            yield
+        finally:
+            deadline.cancel()
+            tending.cancel()
+            await asyncio.wait({tending})
+            if not tending.cancelled():
+                tending.result()
+
+    async def _tend(self, query: QueryId, attempt: int, nudged: asyncio.Event, draft: Draft) -> None:
+        now = asyncio.get_running_loop().time
+        held_until = now() + self.lease_s
+        while True:
+            try:
+                async with asyncio.timeout(self.lease_s / 3):
+                    await nudged.wait()
+            except TimeoutError:
+                pass
+            nudged.clear()
+            asked = now()
+            try:
+                renewed = await self.questions.renew(query, attempt)
+            except Transient:
+                if now() < held_until:
+                    continue
+                renewed = None
+            if renewed is None:
+                draft.stop("lost")
+                return
+            held_until = asked + self.lease_s
+            if renewed.cancel_asked_s is not None and draft.stopped is None:
+                self._cancel(draft, renewed.cancel_asked_s)
+
+    def _cancel(self, draft: Draft, asked_s: float) -> None:
+        draft.stop("cancelled")
+        self.observer.stopped("cancelled", asked_s)
+
+
+def _how(claim: Claimed | None) -> Claiming:
+    if claim is None:
+        return "refused"
+    if claim.taken_over:
+        return "taken_over"
+    return "first" if claim.attempt == 1 else "again"

@@ -17,23 +17,27 @@ def pieces(text: str) -> list[str]:
 
 @dataclass(kw_only=True)
 class ReplyStream:
-    """Replies of one attempt at one question, in order; `n_stamped` of them were made before."""
+    """Replies of one attempt at one question, in order; `n_stamped` of them have been made."""
 
     found: EvidenceRetrieved
     attempt: int
-    n_stamped: int = field(default=0)
+    n_stamped: int = field(default=0, init=False)
 
     def token(self, text: str) -> Outbound:
         """A piece of the answer."""
         return self._stamp(type="token", token=text)
 
-    def answer(self, answer: Answer) -> Outbound:
+    def answer(self, answer: Answer | None) -> Outbound:
         """The whole answer."""
         return self._stamp(type="answer", answer=answer)
 
     def done(self, elapsed_ms: float) -> Outbound:
         """The end; `elapsed_ms` counts from the question's acceptance."""
         return self._stamp(type="done", elapsed_ms=elapsed_ms)
+
+    def cancelled(self, so_far: Answer | None, elapsed_ms: float) -> Outbound:
+        """The end of a question that nobody wants answered any more, with the text so far."""
+        return self._stamp(type="cancelled", answer=so_far, elapsed_ms=elapsed_ms)
 
     def _stamp(
         self,

@@ -73,6 +73,7 @@ class Retrieve:
             evidence=evidence,
             user=question.user,
             retrieve_ms=elapsed_ms,
+            groups=question.filters.groups,
         )
         yield Outbound(topic=RETRIEVALS, key=key, event=found)
 
@@ -137,4 +138,5 @@ def _evidence(fused: Fused, passage: Passage, vector: Vectors) -> Evidence:
         metadata=dict(passage.metadata),
         sentences=list(passage.sentences),
         sentence_scores=[round(float(cosine), 6) for cosine in cosines],
+        page=passage.page,
     )

@@ -32,3 +32,12 @@ def test_replies_are_counted_from_zero_in_their_attempt() -> None:
     ]
     assert {(out.topic.name, out.key, out.partition) for out in outs} == {("rag.answers.v1", b"q1", 4)}
     assert events[2].elapsed_ms == 12.5
+
+
+def test_the_end_of_a_cancelled_question_takes_the_next_place() -> None:
+    stream = ReplyStream(found=FOUND, attempt=1)
+    stream.token("a")
+    last = stream.cancelled(Answer(text="a"), 12.5).event
+
+    assert isinstance(last, Reply)
+    assert (last.type, last.seq, last.answer, last.elapsed_ms) == ("cancelled", 1, Answer(text="a"), 12.5)
