@@ -15,6 +15,7 @@ from gateway.answering import AnswerEvent, answer_events
 from gateway.asking import Asked, ask
 from gateway.auth import Authenticated
 from gateway.documents import ServicesOf
+from gateway.idempotency import IdempotencyKey
 from gateway.models import (
     AnswerShown,
     FeedbackShown,
@@ -64,7 +65,12 @@ QueryId = Annotated[str, Depends(question_in_path)]
     responses={200: {"description": "The answer", "content": {"text/event-stream": {"example": _SSE_EXAMPLE}}}},
 )
 async def query(
-    request: Request, body: QueryRequest, caller: Authenticated, services: ServicesOf, trace: Traceparent
+    request: Request,
+    body: QueryRequest,
+    caller: Authenticated,
+    services: ServicesOf,
+    trace: Traceparent,
+    idempotency_key: IdempotencyKey,
 ) -> Any:
     """Ask a question. The answer cites the documents that it was taken from, or says that they do not hold it.
 
@@ -73,10 +79,10 @@ async def query(
     breaks is resumed at the `events` that `accepted` names. Else one JSON.
     """
     if not (body.stream or "text/event-stream" in request.headers.get("accept", "")):
-        return await _whole(services, await ask(services, caller, body, trace))
+        return await _whole(services, await ask(services, caller, body, trace, idempotency_key))
     services.streams.take()
     try:
-        asked = await ask(services, caller, body, trace)
+        asked = await ask(services, caller, body, trace, idempotency_key)
     except BaseException:
         services.streams.give_back()
         raise

@@ -97,9 +97,15 @@ class MemoryDocumentRows:
 
 @dataclass(kw_only=True)
 class MemoryQuestionRows:
-    """`QuestionRows` in a dict by (tenant, id)."""
+    """`QuestionRows` in a dict by (tenant, id).
+
+    Workers do `on_cancel` when a cancel is requested, and `before_end` before the gateway ends a question; both get its
+    id.
+    """
 
     rows: dict[tuple[str, str], QuestionRow] = field(default_factory=dict)
+    on_cancel: Callable[[str], object] = lambda _: None
+    before_end: Callable[[str], object] = lambda _: None
     requeued: set[str] = field(default_factory=set)
     cancel_requested: set[str] = field(default_factory=set)
 
@@ -144,11 +150,13 @@ class MemoryQuestionRows:
         if row is None or row.state not in OPEN:
             return False
         self.cancel_requested.add(query)
+        self.on_cancel(query)
         return True
 
     async def finish_cancelled(
         self, query: str, *, attempt: int, answer: Answer, terminal_seq: int
     ) -> QuestionRow | None:
+        self.before_end(query)
         row = self._row(query)
         if row is None or row.attempt != attempt:
             return None
