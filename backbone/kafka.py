@@ -467,6 +467,8 @@ class PartitionReader:
                 "auto.offset.reset": "error",
                 "queued.max.messages.kbytes": 16 * 1024,
                 "fetch.message.max.bytes": DEAD_LETTER_MAX_BYTES,
+                # A partition that is added joins the next request for records: this is how long an idle one may take.
+                "fetch.wait.max.ms": 100,
             }
         )
         self._closing = threading.Event()
