@@ -28,6 +28,14 @@ setup: $(VENV)/.fetched ## make the virtual environment and fetch the parts of t
 up: setup ## start the embedded stack
 	$(BIN)/headrace up
 
+$(VENV)/.llm: $(VENV)/.ready requirements-llm.lock
+	$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements-llm.lock
+	@touch $@
+
+.PHONY: llm
+llm: setup $(VENV)/.llm ## start the embedded stack with a small language model, installing its server
+	$(BIN)/headrace up --llm
+
 .PHONY: down
 down: ## stop the embedded stack; its data stays
 	$(BIN)/headrace down
@@ -75,4 +83,5 @@ bench: setup ## measure, and print the table
 lock: ## resolve the dependencies again
 	$(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate pyproject.toml -o requirements.lock
 	$(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate --extra dev pyproject.toml -o requirements-dev.lock
+	grep -o 'xllamacpp==[^"]*' pyproject.toml | $(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate - -o requirements-llm.lock
 	echo uv | $(UV) pip compile --quiet --python-version 3.11 --universal --generate-hashes --no-header --no-emit-index-url --no-emit-find-links --no-annotate - -o requirements-bootstrap.lock

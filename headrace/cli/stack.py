@@ -15,6 +15,7 @@ from rich.table import Table
 from headrace.local import stack
 from headrace.local.fetch import FetchError
 from headrace.local.home import Home, find_home
+from headrace.local.language_model import PART
 from headrace.local.logs import Follower, last_lines
 from headrace.local.record import Record, read_record
 from headrace.local.stack import StackError, Status
@@ -30,13 +31,19 @@ COLOURS = {"ready": "green", "done": "green", "stopped": "dim", "starting": "yel
 @app.command()
 def up(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the gateway; 0: as before.")] = 0,
+    llm: Annotated[
+        bool, typer.Option("--llm", help="Let a small language model on this machine write the answers.")
+    ] = False,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C.")] = False,
 ) -> None:
     """Start the stack and wait until it is ready. A running one is left as it is."""
     out, home, began = _console(), find_home(), time.monotonic()
+    if llm and stack.is_running(home) and PART not in {part.name for part in stack.status(home).parts}:
+        _complain("a running stack stays as it is; for a language model run headrace down first")
+        raise typer.Exit(1)
     try:
         with _Progress(out) as progress:
-            started = stack.up(home, Options(gateway_port=port), progress=progress)
+            started = stack.up(home, Options(gateway_port=port, llm=llm), progress=progress)
     except (StackError, FetchError, OSError) as error:
         _complain(str(error))
         raise typer.Exit(1) from None

@@ -46,10 +46,11 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefacts:
-    """Everything in the lock."""
+    """Everything in the lock: `model` is the encoder; the language model is fetched only where one is wanted."""
 
     jars: tuple[Jar, ...]
     model: Model
+    language_model: Model
 
 
 def read_lock(path: Path = LOCK) -> Artefacts:
@@ -60,11 +61,16 @@ def read_lock(path: Path = LOCK) -> Artefacts:
     """
     table = tomllib.loads(path.read_text())
     try:
-        artefacts = Artefacts(jars=tuple(Jar(**row) for row in table["jar"]), model=Model(**table["model"]))
+        artefacts = Artefacts(
+            jars=tuple(Jar(**row) for row in table["jar"]),
+            model=Model(**table["model"]),
+            language_model=Model(**table["language_model"]),
+        )
     except (TypeError, KeyError) as error:
         raise ValueError(f"{path.name} is not a list of artefacts: {error}; restore it from git") from error
-    model = artefacts.model
-    for sha256 in (*(jar.sha256 for jar in artefacts.jars), model.sha256, *model.files.values()):
+    models = (artefacts.model, artefacts.language_model)
+    hashes = [sha256 for model in models for sha256 in (model.sha256, *model.files.values())]
+    for sha256 in (*(jar.sha256 for jar in artefacts.jars), *hashes):
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise ValueError(f"{path.name}: {sha256!r} is not a sha256 of 64 hex digits; restore the file from git")
     return artefacts

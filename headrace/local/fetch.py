@@ -99,7 +99,7 @@ def fetch_model(model: Model, cache: Path) -> int:
 
 
 def fetch_all(artefacts: Artefacts, cache: Path, *, progress: Callable[[str], None] = lambda _: None) -> int:
-    """Fetch everything that is not cached.
+    """Fetch what every stack needs and is not cached.
 
     Args:
         progress: called with the name of each artefact that is in place.

@@ -17,6 +17,7 @@ from headrace.local.fetch import class_path
 from headrace.local.files import secret_in
 from headrace.local.home import Home
 from headrace.local.kafka import kafka_ready, prepare_kafka
+from headrace.local.language_model import PART, language_model_settings, weights
 from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.table import Options, Row
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
@@ -52,13 +53,20 @@ class Part:
 def port_names(options: Options) -> list[str]:
     """Return the names of the ports that a stack needs."""
     stores = ["kafka", "kafka-controller", "postgres", "valkey"] if options.stores else []
-    return stores + [row.name for row in options.processes if row.port_variable]
+    models = [PART] if options.llm else []
+    return stores + models + [row.name for row in options.processes if row.port_variable]
 
 
 def phases(home: Home, options: Options, ports: Mapping[str, int]) -> list[list[Part]]:
     """Return the parts in the order of starting; those of one phase start together."""
-    own = settings(home, ports) | dict(options.env) if options.stores else dict(options.env)
-    processes = [_process(home, row, ports, own) for row in options.processes]
+    own = settings(home, ports) if options.stores else {}
+    models = []
+    if options.llm:
+        found = language_model_settings(home, read_lock().language_model, ports[PART])
+        models = [_language_model(home, ports[PART], found)]
+        own |= found
+    own |= options.env
+    processes = models + [_process(home, row, ports, own) for row in options.processes]
     return [_stores(home, options, ports), [_setup(home, options, own)], processes] if options.stores else [processes]
 
 
@@ -131,6 +139,17 @@ def _setup(home: Home, options: Options, own: Mapping[str, str]) -> Part:
     )
 
 
+def _language_model(home: Home, port: int, found: Mapping[str, str]) -> Part:
+    arguments = ["-m", "headrace.local.language_model", str(weights(home, read_lock().language_model)), str(port)]
+    return Part(
+        name=PART,
+        command=lambda: [sys.executable, *arguments],
+        env=_environment(home, PART) | dict(found),
+        ready=partial(answers, port, "/health"),
+        port=port,
+    )
+
+
 def _process(home: Home, row: Row, ports: Mapping[str, int], own: Mapping[str, str]) -> Part:
     port = ports[row.name] if row.port_variable else None
     env = _environment(home, row.name) | dict(own) | {"HEADRACE_LEXICAL_DIR": str(home.data("lexical") / row.name)}
@@ -154,11 +173,11 @@ async def _always() -> bool:
     return True
 
 
-async def answers(port: int) -> bool:
-    """Say whether GET /ready on a port of this machine gives 200."""
+async def answers(port: int, path: str = "/ready") -> bool:
+    """Say whether GET of a path on a port of this machine gives 200."""
     try:
         # Plain HTTP on this machine: reading the system's certificates would cost more than all the rest of a probe.
         async with httpx.AsyncClient(timeout=PROBE_S, trust_env=False, verify=False) as client:
-            return (await client.get(f"http://127.0.0.1:{port}/ready")).status_code == 200
+            return (await client.get(f"http://127.0.0.1:{port}{path}")).status_code == 200
     except httpx.HTTPError:
         return False

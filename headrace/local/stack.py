@@ -14,8 +14,9 @@ import psutil
 
 from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.family import SUPERVISOR, end_all, marks, members
-from headrace.local.fetch import fetch_all, place_model
+from headrace.local.fetch import fetch_all, fetch_model, place_model
 from headrace.local.home import Home
+from headrace.local.language_model import MISSING, is_installed
 from headrace.local.logs import last_lines
 from headrace.local.parts import STOP_SIGNALS
 from headrace.local.ports import kept_ports
@@ -84,7 +85,12 @@ def fetch(home: Home, options: Options) -> int:
         return 0
     artefacts, cache = read_lock(), cache_dir()
     n_bytes = fetch_all(artefacts, cache)
-    place_model(artefacts.model, cache, home.models / artefacts.model.name)
+    models = [artefacts.model]
+    if options.llm:
+        n_bytes += fetch_model(artefacts.language_model, cache)
+        models.append(artefacts.language_model)
+    for model in models:
+        place_model(model, cache, home.models / model.name)
     return n_bytes
 
 
@@ -105,6 +111,8 @@ def up(home: Home, options: Options | None = None, *, progress: Progress = lambd
     """
     home.make()
     options = options or Options()
+    if options.llm and not is_installed():
+        raise StackError(MISSING)
     fetch(home, options)
     supervisor = _start_supervisor(home, options)
     deadline = time.monotonic() + UP_S

@@ -33,6 +33,7 @@ PROCESSES = (
     Row(name="gateway", arguments=("-m", "gateway"), port_variable="HEADRACE_GATEWAY_PORT"),
     worker("worker-ingest", "intake", "chunk", "embed", "index", "lifecycle"),
     worker("worker-query", "retrieve", "generate"),
+    worker("worker-score", "score", "evaluate"),
 )
 
 
@@ -64,6 +65,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         kafka: settings of the broker, which win over ours.
         topics: Kafka settings by topic name, as `{"rag.ingest.v1": {"retention.ms": "60000"}}`; for topics to be made.
         gateway_port: port of the gateway; 0 keeps the one chosen before, else takes 8080 or another free one.
+        llm: run a small language model, and let it write the answers; wants `stores`.
         backoff: how crashed parts come back.
     """
 
@@ -73,4 +75,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     kafka: Mapping[str, str] = msgspec.field(default_factory=dict)
     topics: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
     gateway_port: int = 0
+    llm: bool = False
     backoff: Backoff = Backoff()

