@@ -37,6 +37,11 @@ class Following:
     ended: bool = False
     _heard: set[str] = field(default_factory=set)
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything was heard."""
+        return bool(self._heard)
+
     def admits(self, event: AnswerEvent) -> bool:
         """Note an event, and say whether the reader is to get it: what a resumed stream tells again is left out."""
         if event.event == "accepted":

@@ -271,13 +271,14 @@ class Client(_Gateways):
                     for event in events:
                         if self._is_due(event, following, patience):
                             yield event
+                return
             except HeadraceError as failure:
                 if following.ended:
                     return
                 time.sleep(self._pause_s(patience, failure, turn))
 
     def _events(self, following: Following, call: _Call) -> Generator[AnswerEvent, None, None]:
-        """Yield what one connection brings.
+        """Yield what one connection brings; nothing, and 204, where the reader has heard the end.
 
         Raises:
             Unreachable: it broke off, or was closed.
@@ -287,6 +288,8 @@ class Client(_Gateways):
             with connect_sse(
                 self._http, call.method, url + call.path, json=call.body, headers=dict(call.headers)
             ) as sse:
+                if sse.response.status_code == 204 and not following.begun:
+                    return
                 if sse.response.is_error:
                     sse.response.read()
                     raise self._broken(following, refusal(sse.response))
@@ -294,6 +297,8 @@ class Client(_Gateways):
                     if event.data:
                         yield _answer_event(event, following.place)
         except SSEError as error:
+            if following.begun:
+                raise unreachable(url, error) from error
             raise HeadraceError(f"{url} sent no events: {error}. Is it a gateway?") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreachable(url, error) from error
@@ -491,6 +496,7 @@ class AsyncClient(_Gateways):
                     async for event in events:
                         if self._is_due(event, following, patience):
                             yield event
+                return
             except HeadraceError as failure:
                 if following.ended:
                     return
@@ -502,6 +508,8 @@ class AsyncClient(_Gateways):
             async with aconnect_sse(
                 self._http, call.method, url + call.path, json=call.body, headers=dict(call.headers)
             ) as sse:
+                if sse.response.status_code == 204 and not following.begun:
+                    return
                 if sse.response.is_error:
                     await sse.response.aread()
                     raise self._broken(following, refusal(sse.response))
@@ -509,6 +517,8 @@ class AsyncClient(_Gateways):
                     if event.data:
                         yield _answer_event(event, following.place)
         except SSEError as error:
+            if following.begun:
+                raise unreachable(url, error) from error
             raise HeadraceError(f"{url} sent no events: {error}. Is it a gateway?") from error
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreachable(url, error) from error

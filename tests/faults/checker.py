@@ -1,9 +1,11 @@
 """Judges a fault run from its history alone; knows nothing of how Headrace works inside.
 
 Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `acknowledged`, `unacknowledged` (answer),
-`visible` (a reader was told that it is searchable), `ask`, `event` (one SSE event), `shown` (a text shown to a reader,
-with the time of asking), `stored` (a chunk row at the end), `sought` (markers of a document that were searched for at
-the end), `found` (a document that such a search gave), `kill`.
+`visible` (a reader was told that it is searchable), `ask` (a reader was told that a question is accepted), `event` (one
+SSE event), `gave_up` (a reader hears no more of a stream), `shown` (a text shown to a reader, with the time of asking),
+`stored` (a chunk row at the end), `sought` (markers of a document that were searched for at the end), `found` (a
+document that such a search gave), `question` (a row of a question at the end), `result` (a record of a finished
+question), `allowed` (how long a question may take), `kill`.
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
 belongs to.
@@ -21,6 +23,8 @@ from tests.faults.history import read
 
 MARKER = re.compile(r"\bmk[0-9a-z]+x\b")
 TERMINAL = {"done", "error", "cancelled"}
+GRACE_S = 10.0
+"""How long after its deadline a reader may hear the end of a question: a killed gateway must come back first."""
 Entry = dict[str, Any]
 
 
@@ -123,36 +127,127 @@ def _shown(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
 
 
 def _questions(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
-    events: dict[str, list[Entry]] = defaultdict(list)
+    rows = {entry["query"]: entry for entry in by_kind["question"]}
+    streams: dict[str, list[Entry]] = defaultdict(list)
     for entry in by_kind["event"]:
-        events[entry["query"]].append(entry)
+        streams[entry["reader"]].append(entry)
+    allowed_s = max((entry["seconds"] for entry in by_kind["allowed"]), default=float("inf"))
+    verdict.counts["questions"] = len({entry["query"] for entry in by_kind["ask"]})
     for entry in by_kind["ask"]:
-        verdict.counts["questions"] += 1
-        query, stream = entry["query"], events[entry["query"]]
-        names = [event["event"] for event in stream]
-        terminals = [name for name in names if name in TERMINAL]
-        if len(terminals) != 1:
-            verdict.add("I4 terminal", f"{query}: {len(terminals)} terminal events: {names}")
-        if terminals:
-            verdict.counts[f"ended by {terminals[0]}"] += 1
-        if "token" in names and "sources" not in names[: names.index("token")]:
-            verdict.add("I5 order", f"{query}: a token before the sources: {names}")
-        answers = [event["data"]["answer"] for event in stream if event["event"] == "answer"]
-        if "done" in terminals and len(answers) != 1:
-            verdict.add("I5 answer", f"{query}: {len(answers)} answers: {names}")
-        if answers and _joined(stream) != answers[0]:
-            verdict.add("I5 tokens", f"{query}: the tokens are not the answer")
+        stream = _Stream(entry["query"], streams.pop(entry["reader"], []))
+        verdict.counts["streams"] += 1
+        _order(stream, verdict)
+        _end(stream, rows.get(stream.query), entry["at"] + allowed_s + GRACE_S, verdict)
+    for reader, events in streams.items():
+        verdict.add("I4 terminal", f"{reader}: events of a question that was not accepted: {_Stream('', events).names}")
+    for entry in by_kind["gave_up"]:
+        if entry["query"]:
+            verdict.add("I4 terminal", f"{entry['query']}: a reader heard no more of it: {entry['why']}")
+        elif entry["status"] not in (429, 503, None):
+            verdict.add("I4 refused", f"{entry['reader']}: {entry['status']}: {entry['why']}")
+    _rows(rows, by_kind["result"], verdict)
 
 
-def _joined(stream: list[Entry]) -> str:
-    """Tokens of the last attempt, joined."""
-    text = ""
-    for event in stream:
+@dataclass
+class _Stream:
+    """What one reader heard of a question."""
+
+    query: str
+    events: list[Entry]
+
+    @property
+    def names(self) -> list[str]:
+        return [event["event"] for event in self.events]
+
+    @property
+    def last_attempt(self) -> list[Entry]:
+        begun = max((n for n, name in enumerate(self.names) if name == "reset"), default=-1)
+        return self.events[begun + 1 :]
+
+    def data(self, name: str) -> list[dict[str, Any]]:
+        """Data of these events in the last attempt."""
+        return [event["data"] for event in self.last_attempt if event["event"] == name]
+
+    @property
+    def joined(self) -> str:
+        return "".join(data["text"] for data in self.data("token"))
+
+
+def _order(stream: _Stream, verdict: Verdict) -> None:
+    """The order of events, and the places in the log between two resets."""
+    names = stream.names
+    if "token" in names and "sources" not in names[: names.index("token")]:
+        verdict.add("I5 order", f"{stream.query}: a token before the sources: {names}")
+    before: tuple[str, int] | None = None
+    for event in stream.events:
         if event["event"] == "reset":
-            text = ""
-        elif event["event"] == "token":
-            text += event["data"]["text"]
-    return text
+            before, place = None, None
+        else:
+            place = event.get("place") and _place(event["place"])
+        if place and before:
+            # an event without a place of its own repeats the last one; a token always has one
+            again = place == before and event["event"] != "token"
+            if not again and (place[0] != before[0] or place[1] <= before[1]):
+                verdict.add("I5 place", f"{stream.query}: {event['event']} at {place} after {before}")
+        before = place or before
+
+
+def _place(text: str) -> tuple[str, int]:
+    partition, _, offset = text.partition(":")
+    return partition, int(offset)
+
+
+def _end(stream: _Stream, row: Entry | None, latest: float, verdict: Verdict) -> None:
+    """One end, in time, that is the stored one; the tokens are the answer, and the answer is the stored one."""
+    query, names = stream.query, stream.names
+    ends = [event for event in stream.events if event["event"] in TERMINAL]
+    if len(ends) != 1:
+        verdict.add("I4 terminal", f"{query}: {len(ends)} terminal events: {names}")
+        return
+    (end,) = ends
+    verdict.counts[f"ended by {end['event']}"] += 1
+    if names[-1] not in TERMINAL:
+        verdict.add("I4 terminal", f"{query}: goes on after its end: {names}")
+    if end["at"] > latest:
+        verdict.add("I4 late", f"{query}: heard {end['at'] - latest:.1f} s after deadline and grace")
+    if row is None:
+        verdict.add("I4 forgotten", f"{query}: accepted, but there is no row")
+        return
+    if row["outcome"] != end["event"]:
+        verdict.add("I4 end differs", f"{query}: heard {end['event']}, stored {row['outcome']}")
+    if end["event"] == "done":
+        answers = stream.data("answer")
+        if len(answers) != 1:
+            verdict.add("I5 answer", f"{query}: {len(answers)} answers: {names}")
+        elif stream.joined != answers[0]["answer"]:
+            verdict.add("I5 tokens", f"{query}: the tokens are not the answer: {stream.joined!r}")
+        elif row["text"] != answers[0]["answer"]:
+            verdict.add("I5 stored", f"{query}: the answer heard is not the stored one: {row['text']!r}")
+    if end["event"] == "cancelled":
+        stored, heard = row["text"] or "", stream.joined
+        verdict.counts["cancelled with the very text heard"] += stored == heard
+        # a gateway that ends it in its worker's place keeps what it can see; a token may still be on its way
+        if end["data"]["text"] != stored or not (stored.startswith(heard) or heard.startswith(stored)):
+            verdict.add(
+                "I5 stored", f"{query}: cancelled with {stored!r}, told {end['data']['text']!r} after {heard!r}"
+            )
+
+
+def _rows(rows: dict[str, Entry], results: list[Entry], verdict: Verdict) -> None:
+    """Every question that the database knows has ended, in time, and its result says so."""
+    told: dict[str, list[Entry]] = defaultdict(list)
+    for result in results:
+        told[result["query"]].append(result)
+    for query, row in rows.items():
+        if row["state"] == "rejected":
+            continue
+        if row["state"] != "finished" or not row["published"]:
+            verdict.add("I10 forgotten", f"{query}: is {row['state']}, published: {row['published']}")
+        elif row["late_s"] > GRACE_S:
+            verdict.add("I4 late", f"{query}: ended {row['late_s']:.1f} s after its deadline")
+        elif {(each["outcome"], each["text"]) for each in told[query]} != {(row["outcome"], row["text"])}:
+            verdict.add("I4 result", f"{query}: stored {row['outcome']}, results {told[query]}")
+        verdict.counts["taken over"] += row["attempt"] > 1
 
 
 def report(verdict: Verdict) -> str:

@@ -1,22 +1,21 @@
 """A seeded load over HTTP: documents are submitted, changed, deleted and re-added while questions are asked.
 
 Each writer owns its documents, so the order of operations on one document is known; every paragraph holds a marker of
-its own.
+its own. Questions are asked of all gateways in turn; some connections are cut, some questions cancelled, some asked
+again with the same idempotency key.
 """
 
 import asyncio
 import itertools
-import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
-from urllib.parse import quote
+from typing import Any
 
-import httpx
-from httpx_sse import aconnect_sse
-
+from headrace.answers import AnswerEvent
+from headrace.client import AsyncClient, HeadraceError, Refused
+from tests.faults.cutting import Cutting
 from tests.faults.history import History
 
 THINGS = ("pump", "valve", "turbine", "sluice", "gauge", "weir", "intake", "penstock", "spillway", "governor")
@@ -31,6 +30,8 @@ PLACES = (
     "new mill",
 )
 COLLECTION = "faults"
+PATIENCE_S = 90.0
+"""How long a client goes on trying: longer than any gateway takes to come back."""
 
 
 @dataclass(kw_only=True)
@@ -38,29 +39,35 @@ class Load:
     """One run's load.
 
     Attributes:
-        url: of the gateway.
+        urls: of the gateways.
         key: API key of the tenant.
         history: takes everything that happens.
         seed: same seed, same operations in the same order per writer.
         n_documents: documents in all, shared out among the writers.
         n_writers, n_askers: tasks at once.
         wait_s: how long a reader waits for one document to become searchable before going on without.
+        share_cut: of the connections of answer streams that are cut, 0 to 1.
+        share_cancelled, share_repeated: of the questions.
     """
 
-    url: str
+    urls: Sequence[str]
     key: str
     history: History
     seed: int
     n_documents: int = 40
     n_writers: int = 4
-    n_askers: int = 2
+    n_askers: int = 4
     wait_s: float = 60.0
+    share_cut: float = 0.3
+    share_cancelled: float = 0.15
+    share_repeated: float = 0.2
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     _operations: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _markers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _current: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _ever: dict[str, list[str]] = field(default_factory=dict)
     _submissions: dict[str, tuple[int, str]] = field(default_factory=dict)
+    _accepted: dict[str, str] = field(default_factory=dict)
 
     async def run(self) -> None:
         """Work until `stop` is set; every task ends its step first."""
@@ -68,16 +75,15 @@ class Load:
             for writer in range(self.n_writers):
                 tasks.create_task(self._write(client, writer))
             for asker in range(self.n_askers):
-                tasks.create_task(self._ask(client, asker))
+                tasks.create_task(self._ask(asker))
 
-    @asynccontextmanager
-    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
-        """A connection with the tenant's key."""
-        headers = {"Authorization": f"Bearer {self.key}"}
-        async with httpx.AsyncClient(base_url=self.url, headers=headers, timeout=90) as client:
-            yield client
+    def client(self, first: int = 0, cutting: Cutting | None = None) -> AsyncClient:
+        """A client that begins with the gateway of that number."""
+        turn = first % len(self.urls)
+        urls = [*self.urls[turn:], *self.urls[:turn]]
+        return AsyncClient(urls=urls, api_key=self.key, patience_s=PATIENCE_S, transport=cutting)
 
-    async def _write(self, client: httpx.AsyncClient, writer: int) -> None:
+    async def _write(self, client: AsyncClient, writer: int) -> None:
         rng = random.Random(f"{self.seed}/writer/{writer}")
         mine = [f"w{writer}/d{n}" for n in range(self.n_documents // self.n_writers)]
         while not self.stop.is_set():
@@ -90,9 +96,7 @@ class Load:
                 await self.await_visible(client, document)
             await asyncio.sleep(rng.uniform(0, 0.2))
 
-    async def submit(
-        self, client: httpx.AsyncClient, document: str, rng: random.Random, n_new: int | None = None
-    ) -> None:
+    async def submit(self, client: AsyncClient, document: str, rng: random.Random, n_new: int | None = None) -> None:
         """Send a new version: some paragraphs of the one before, some new ones."""
         kept = [pair for pair in self._current.get(document, []) if rng.random() < 0.6]
         fresh = [self._paragraph(rng) for _ in range(n_new or rng.randint(1, 6))]
@@ -102,35 +106,31 @@ class Load:
         self._ever.setdefault(document, []).extend(marker for marker, _ in fresh)
         op = next(self._operations)
         self.history.add("submit", op=op, document=document, markers=[marker for marker, _ in paragraphs])
-        body = {
-            "documents": [
-                {"id": document, "collection": COLLECTION, "text": "\n\n".join(text for _, text in paragraphs)},
-            ]
-        }
-        await self._send(client, op, document, "POST", "/v1/ingest", body)
+        text = "\n\n".join(text for _, text in paragraphs)
+        self._submissions.pop(document, None)
+        try:
+            (receipt,) = await client.ingest([{"id": document, "collection": COLLECTION, "text": text}])
+        except HeadraceError as error:
+            self.history.add("unacknowledged", op=op, why=str(error))
+        else:
+            self._acknowledged(op, document, receipt)
 
-    async def delete(self, client: httpx.AsyncClient, document: str) -> None:
+    async def delete(self, client: AsyncClient, document: str) -> None:
         """Delete a document."""
         self._current[document] = []
         op = next(self._operations)
         self.history.add("delete", op=op, document=document)
-        await self._send(client, op, document, "DELETE", f"/v1/documents/{quote(document, safe='')}", None)
-
-    async def _send(
-        self, client: httpx.AsyncClient, op: int, document: str, method: str, path: str, body: object | None
-    ) -> None:
         self._submissions.pop(document, None)
         try:
-            response = await client.request(method, path, json=body)
-        except httpx.HTTPError as error:
-            self.history.add("unacknowledged", op=op, why=repr(error))
-            return
-        if response.status_code == 202:
-            self.history.add("acknowledged", op=op)
-            answer = response.json()
-            self._submissions[document] = (op, (answer["documents"][0] if body else answer)["submission"])
+            receipt = await client.delete(document)
+        except HeadraceError as error:
+            self.history.add("unacknowledged", op=op, why=str(error))
         else:
-            self.history.add("unacknowledged", op=op, why=f"{response.status_code} {response.text[:200]}")
+            self._acknowledged(op, document, receipt)
+
+    def _acknowledged(self, op: int, document: str, receipt: dict[str, Any]) -> None:
+        self.history.add("acknowledged", op=op)
+        self._submissions[document] = (op, receipt["submission"])
 
     async def settle(self, within_s: float) -> None:
         """After the load: wait until every document has reached what was asked of it last."""
@@ -139,7 +139,7 @@ class Load:
             for document in self._submissions:
                 tasks.create_task(self.await_visible(client, document))
 
-    async def await_visible(self, client: httpx.AsyncClient, document: str) -> None:
+    async def await_visible(self, client: AsyncClient, document: str) -> None:
         """Poll until a reader is told that the last operation is done, and note when."""
         if document not in self._submissions:
             return
@@ -150,7 +150,7 @@ class Load:
         elif status == "failed":
             self.history.add("failed", op=op, document=document)
 
-    async def await_status(self, client: httpx.AsyncClient, document: str, *statuses: str) -> str | None:
+    async def await_status(self, client: AsyncClient, document: str, *statuses: str) -> str | None:
         """Poll until the last operation on a document has one of these statuses; None when that takes too long."""
         end = time.monotonic() + self.wait_s
         while time.monotonic() < end and not self.stop.is_set():
@@ -159,11 +159,13 @@ class Load:
             await asyncio.sleep(0.1)
         return None
 
-    async def status(self, client: httpx.AsyncClient, document: str) -> str:
+    async def status(self, client: AsyncClient, document: str) -> str:
         """What a reader is told of the last operation on a document."""
-        wanted = {"id": document, "submission": self._submissions[document][1]}
-        response = await client.post("/v1/documents/lookup", json={"documents": [wanted]})
-        return str(response.json()["documents"][0]["status"]) if response.status_code == 200 else "?"
+        try:
+            (found,) = await client.lookup([(document, self._submissions[document][1])])
+        except HeadraceError:
+            return "?"
+        return str(found["status"])
 
     def _paragraph(self, rng: random.Random) -> tuple[str, str]:
         """Return a marker and a paragraph of two sentences that holds it."""
@@ -175,37 +177,59 @@ class Load:
         )
         return marker, text
 
-    async def _ask(self, client: httpx.AsyncClient, asker: int) -> None:
+    async def _ask(self, asker: int) -> None:
         rng = random.Random(f"{self.seed}/asker/{asker}")
-        while not self.stop.is_set():
-            text = f"How fast does the {rng.choice(THINGS)} of the {rng.choice(PLACES)} turn?"
-            try:
-                await self._one_question(client, text)
-            except httpx.HTTPError as error:
-                self.history.add("stream_broken", why=repr(error))
-            await asyncio.sleep(rng.uniform(0, 0.3))
+        cutting = Cutting(rng=random.Random(f"{self.seed}/cuts/{asker}"), share=self.share_cut)
+        async with self.client(asker, cutting) as client, self.client(asker + 1) as other:
+            for n in itertools.count():
+                if self.stop.is_set():
+                    return
+                text = f"How fast does the {rng.choice(THINGS)} of the {rng.choice(PLACES)} turn?"
+                reader, fate = f"{asker}/{n}", rng.random()
+                key = f"{self.seed}/{reader}"
+                reading = self._read(reader, client.query_stream(text, idempotency_key=key))
+                if fate < self.share_cancelled:
+                    await self._cancelled(reading, other, reader, rng.uniform(0, 1))
+                elif fate < self.share_cancelled + self.share_repeated:
+                    again = self._read(f"{reader}/again", other.query_stream(text, idempotency_key=key))
+                    if rng.random() < 0.5:
+                        await asyncio.gather(reading, again)
+                    else:
+                        await reading
+                        await again
+                else:
+                    await reading
+                await asyncio.sleep(rng.uniform(0, 0.3))
 
-    async def _one_question(self, client: httpx.AsyncClient, text: str) -> None:
+    async def _cancelled(
+        self, reading: Coroutine[Any, Any, None], other: AsyncClient, reader: str, after_s: float
+    ) -> None:
+        """Read a stream, and cancel its question at another gateway after a while."""
+        following = asyncio.create_task(reading)
+        await asyncio.wait([following], timeout=after_s)
+        if (query := self._accepted.get(reader)) is not None:
+            try:
+                self.history.add("cancel", query=query, answer=await other.cancel(query))
+            except HeadraceError as error:
+                self.history.add("cancel_failed", query=query, why=str(error))
+        await following
+
+    async def _read(self, reader: str, events: AsyncGenerator[AnswerEvent, None]) -> None:
+        """Write down what one reader of a question's stream hears, up to its end."""
         asked_at, query = time.monotonic(), ""
-        accept = {"Accept": "text/event-stream"}
-        async with aconnect_sse(client, "POST", "/v1/query", json={"query": text}, headers=accept) as stream:
-            if stream.response.status_code != 200:
-                await stream.response.aread()
-                self.history.add("rejected", status=stream.response.status_code, body=stream.response.text[:200])
-                return
-            async for message in stream.aiter_sse():
-                if not message.data:
-                    # a heartbeat, which httpx-sse takes for an event
-                    continue
-                data = json.loads(message.data)
-                if message.event == "accepted":
-                    query = data["id"]
-                    self.history.add("ask", query=query, text=text)
-                kept = {} if message.event == "sources" else data
-                self.history.add("event", query=query, event=message.event, data=kept)
-                if message.event == "sources":
-                    for source in data["sources"]:
+        try:
+            async for event in events:
+                if event.event == "accepted":
+                    query = self._accepted[reader] = event.data["id"]
+                    self.history.add("ask", query=query, reader=reader)
+                kept = {} if event.event == "sources" else event.data
+                self.history.add("event", query=query, reader=reader, event=event.event, place=event.id, data=kept)
+                if event.event == "sources":
+                    for source in event.data["sources"]:
                         self.history.add("shown", asked_at=asked_at, text=source["text"])
+        except HeadraceError as error:
+            status = error.status if isinstance(error, Refused) else None
+            self.history.add("gave_up", query=query, reader=reader, status=status, why=str(error))
 
     async def observe(self) -> None:
         """After quiet: note what searches for some markers of each document find, old versions included."""
@@ -215,9 +239,7 @@ class Load:
                 sought = [*current[:10], *[marker for marker in markers if marker not in current][-3:]]
                 self.history.add("sought", document=document, markers=sought)
                 for marker in sought:
-                    body = {"query": marker, "top_k": 5, "rankers": ["lexical"]}
-                    response = await client.post("/v1/search", json=body)
-                    response.raise_for_status()
-                    for hit in response.json()["hits"]:
+                    found = await client.search(marker, top_k=5, rankers=["lexical"])
+                    for hit in found["hits"]:
                         if marker in hit["text"].split():
                             self.history.add("found", document=hit["document_id"], marker=marker)

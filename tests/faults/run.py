@@ -10,21 +10,30 @@ import random
 import signal
 import sys
 import tempfile
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from confluent_kafka import Consumer, TopicPartition
 
 from headrace.local import stack as local
 from headrace.local.table import Backoff, Options, Row
-from tests.faults.checker import Verdict, check, report
+from schemas.events import QueryFinished
+from schemas.topics import RESULTS
+from tests.faults.checker import GRACE_S, Verdict, check, report
 from tests.faults.history import History, read
 from tests.faults.load import Load
+from tests.slow_model import slow, writing
 from tests.stack import Stack, running
 
 INGEST = ("intake", "chunk", "embed", "index", "lifecycle")
 QUERY = ("retrieve", "generate")
+WORKERS = ("worker-ingest-1", "worker-ingest-2", "worker-query-1", "worker-query-2")
+GATEWAYS = ("gateway", "gateway-2")
+QUESTION_S = 20
+"""How long a question may take."""
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -42,13 +51,13 @@ class Plan:
 
     seed: int
     n_kills: int
-    targets: Sequence[str] = ("worker-ingest-1", "worker-ingest-2", "worker-query-1", "worker-query-2")
+    targets: Sequence[str] = (*WORKERS, *GATEWAYS)
     pause_s: tuple[float, float] = (3.0, 7.0)
     settle_s: float = 120.0
 
 
-def two_workers_per_lane(module: str = "streams") -> Options:
-    """A gateway, and two workers of each lane, run from a module of the same command line."""
+def two_of_each(module: str = "streams", env: Mapping[str, str] | None = None) -> Options:
+    """Two gateways, and two workers of each lane, run from a module of the same command line."""
 
     def worker(name: str, stages: Sequence[str]) -> Row:
         arguments = ("-m", module, "--stages", ",".join(stages))
@@ -56,17 +65,23 @@ def two_workers_per_lane(module: str = "streams") -> Options:
 
     return Options(
         processes=(
-            Row(name="gateway", arguments=("-m", "gateway"), port_variable="HEADRACE_GATEWAY_PORT"),
+            *(gateway(name) for name in GATEWAYS),
             *(worker(f"worker-ingest-{n}", INGEST) for n in (1, 2)),
             *(worker(f"worker-query-{n}", QUERY) for n in (1, 2)),
         ),
+        env={"HEADRACE_QUERY_TIMEOUT_MS": str(QUESTION_S * 1000), **(env or {})},
         backoff=Backoff(max_s=1.0, start_s=120),
     )
 
 
+def gateway(name: str) -> Row:
+    """Return the row of a gateway."""
+    return Row(name=name, arguments=("-m", "gateway"), port_variable="HEADRACE_GATEWAY_PORT")
+
+
 def one_worker_per_lane(module: str = "streams") -> Options:
-    """A gateway and one worker of each lane."""
-    whole = two_workers_per_lane(module)
+    """A gateway and a worker of each lane."""
+    whole = two_of_each(module)
     return msgspec.structs.replace(whole, processes=[row for row in whole.processes if not row.name.endswith("2")])
 
 
@@ -77,7 +92,7 @@ def behind_a_large_document(folder: Path, seed: int, options: Options) -> Verdic
     """
     history = History(folder / "history.jsonl")
     with running(folder / "home", options) as stack:
-        load = Load(url=stack.url, key="acme-key", history=history, seed=seed)
+        load = Load(urls=stack.urls, key="acme-key", history=history, seed=seed)
         asyncio.run(_large_then_small(stack, load))
         _store(stack, history)
     history.close()
@@ -105,8 +120,10 @@ async def _large_then_small(stack: Stack, load: Load) -> None:
 def execute(folder: Path, plan: Plan, options: Options | None = None) -> Verdict:
     """Run the plan on a fresh stack in `folder`; its history stays there as `history.jsonl`."""
     history = History(folder / "history.jsonl")
-    with running(folder / "home", options or two_workers_per_lane()) as stack:
-        load = Load(url=stack.url, key="acme-key", history=history, seed=plan.seed)
+    history.add("allowed", seconds=QUESTION_S)
+    # Answers that take a second are there to be killed amid, cut and cancelled.
+    with writing(slow()) as model, running(folder / "home", options or two_of_each(env=model.env)) as stack:
+        load = Load(urls=stack.urls, key="acme-key", history=history, seed=plan.seed)
         asyncio.run(_disturbed(stack, load, plan))
         _store(stack, history)
     history.close()
@@ -114,9 +131,46 @@ def execute(folder: Path, plan: Plan, options: Options | None = None) -> Verdict
 
 
 def _store(stack: Stack, history: History) -> None:
-    """Note every chunk row."""
+    """Note every chunk row, every question as it has ended, and every result."""
+    end = time.monotonic() + QUESTION_S + GRACE_S
+    while stack.sql(_OPEN)[0]["n"] and time.monotonic() < end:
+        time.sleep(0.1)
     for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = 'acme'"):
         history.add("stored", document=row["document"], text=row["text"])
+    for row in stack.sql(_QUESTIONS):
+        history.add("question", **row)
+    for result in results(stack):
+        text = result.answer.text if result.answer else None
+        history.add("result", query=result.query, outcome=result.outcome, attempt=result.attempt, text=text)
+
+
+_OPEN = """
+SELECT count(*) AS n FROM queries WHERE state IN ('pending', 'claimed') OR state = 'finished' AND published_at IS NULL
+"""
+
+_QUESTIONS = """
+SELECT id::text AS query, state, outcome, attempt, answer ->> 'text' AS text, published_at IS NOT NULL AS published,
+       extract(epoch FROM coalesce(finished_at, now()) - deadline)::float8 AS late_s
+FROM queries
+"""
+
+
+def results(stack: Stack) -> list[QueryFinished]:
+    """Read the topic of results from beginning to end."""
+    consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": "faults", "log_level": 0})
+    found: list[QueryFinished] = []
+    try:
+        partitions = consumer.list_topics(RESULTS.name, timeout=10).topics[RESULTS.name].partitions
+        places = [TopicPartition(RESULTS.name, partition, 0) for partition in partitions]
+        left = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
+        consumer.assign(places)
+        while len(found) < left:
+            for message in consumer.consume(500, timeout=10):
+                assert message.error() is None, message.error()
+                found.append(msgspec.json.decode(message.value() or b"", type=QueryFinished))
+    finally:
+        consumer.close()
+    return found
 
 
 async def _disturbed(stack: Stack, load: Load, plan: Plan) -> None:

@@ -9,6 +9,26 @@ from tests.faults.checker import check
 Entry = dict[str, Any]
 
 
+def heard(at: float, event: str, place: str | None, *, query: str = "q", **data: Any) -> Entry:
+    return {"at": at, "kind": "event", "query": query, "reader": "r", "event": event, "place": place, "data": data}
+
+
+def question(query: str, outcome: str, text: str | None, **changes: Any) -> Entry:
+    row = {"state": "finished", "outcome": outcome, "text": text, "published": True, "late_s": -20.0, "attempt": 2}
+    return {"at": 9.0, "kind": "question", "query": query} | row | changes
+
+
+def without(history: list[Entry], event: str) -> list[Entry]:
+    return [e for e in history if e.get("event") != event]
+
+
+def changed(history: list[Entry], match: Entry, **changes: Any) -> list[Entry]:
+    """Change the entries that hold these values."""
+    hit = [all(e.get(name) == value for name, value in match.items()) for e in history]
+    assert any(hit)
+    return [e | changes if is_hit else e for e, is_hit in zip(history, hit, strict=True)]
+
+
 def clean() -> list[Entry]:
     """Two versions of one document, a deleted one, and a question."""
     return [
@@ -23,13 +43,21 @@ def clean() -> list[Entry]:
         {"at": 6.0, "kind": "delete", "op": 4, "document": "b"},
         {"at": 6.1, "kind": "acknowledged", "op": 4},
         {"at": 6.2, "kind": "visible", "op": 4, "document": "b"},
-        {"at": 7.0, "kind": "ask", "query": "q"},
-        {"at": 7.1, "kind": "event", "query": "q", "event": "sources", "data": {}},
+        {"at": 0.0, "kind": "allowed", "seconds": 30},
+        {"at": 7.0, "kind": "ask", "query": "q", "reader": "r"},
+        heard(7.0, "accepted", None, id="q"),
+        heard(7.1, "sources", "2:3"),
         {"at": 7.1, "kind": "shown", "asked_at": 7.0, "text": "about mk3x"},
-        {"at": 7.2, "kind": "event", "query": "q", "event": "token", "data": {"text": "hel"}},
-        {"at": 7.3, "kind": "event", "query": "q", "event": "token", "data": {"text": "lo"}},
-        {"at": 7.4, "kind": "event", "query": "q", "event": "answer", "data": {"answer": "hello"}},
-        {"at": 7.5, "kind": "event", "query": "q", "event": "done", "data": {}},
+        heard(7.2, "token", "2:4", text="void"),
+        heard(7.2, "reset", "2:4", attempt=2),
+        heard(7.2, "token", "2:6", text="hel"),
+        heard(7.3, "token", "2:8", text="lo"),
+        heard(7.4, "answer", "2:9", answer="hello"),
+        heard(7.4, "score", "2:9", faithfulness=1.0),
+        heard(7.5, "done", "2:10"),
+        question("q", "done", "hello"),
+        {"at": 9.0, "kind": "result", "query": "q", "outcome": "done", "text": "hello"},
+        {"at": 9.0, "kind": "result", "query": "q", "outcome": "done", "text": "hello"},
         {"at": 9.0, "kind": "stored", "document": "a", "text": "one mk1x and mk3x."},
         {"at": 9.1, "kind": "sought", "document": "a", "markers": ["mk1x", "mk3x", "mk2x"]},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk1x"},
@@ -56,10 +84,34 @@ def test_a_clean_history_passes() -> None:
         (lambda h: [e for e in h if e["kind"] != "found" or e["marker"] != "mk3x"], "I2 sinks differ"),
         (lambda h: [*h, {"at": 9, "kind": "shown", "asked_at": 8.0, "text": "mk2x"}], "I3 old version served"),
         (lambda h: [*h, {"at": 9, "kind": "shown", "asked_at": 8.0, "text": "mk4x"}], "I3 old version served"),
-        (lambda h: [e for e in h if e.get("event") != "done"], "I4 terminal"),
-        (lambda h: [*h, {"at": 9, "kind": "event", "query": "q", "event": "error", "data": {}}], "I4 terminal"),
+        (lambda h: without(h, "done"), "I4 terminal"),
+        (lambda h: [*h, heard(9, "error", "2:11")], "I4 terminal"),
+        (lambda h: [*h, heard(9, "done", "2:10")], "I4 terminal"),
+        (lambda h: [*h, heard(9, "token", "2:11", text="x")], "I4 terminal"),
+        (lambda h: [e for e in h if e["kind"] != "ask"], "I4 terminal"),
+        (lambda h: [*h, {"at": 9, "kind": "gave_up", "query": "q", "reader": "s", "why": "away"}], "I4 terminal"),
+        (
+            lambda h: [*h, {"at": 9, "kind": "gave_up", "query": "", "reader": "s", "status": 422, "why": "key"}],
+            "I4 refused",
+        ),
+        (lambda h: changed(h, {"event": "done"}, at=47.1), "I4 late"),
+        (lambda h: changed(h, {"kind": "question"}, late_s=10.1), "I4 late"),
+        (lambda h: [e for e in h if e["kind"] != "question"], "I4 forgotten"),
+        (lambda h: changed(h, {"kind": "question"}, state="claimed", outcome=None), "I10 forgotten"),
+        (lambda h: changed(h, {"kind": "question"}, published=False), "I10 forgotten"),
+        (lambda h: [*h, question("unheard of", "done", None, state="pending")], "I10 forgotten"),
+        (lambda h: changed(h, {"kind": "question"}, outcome="error"), "I4 end differs"),
+        (lambda h: [e for e in h if e["kind"] != "result"], "I4 result"),
+        (lambda h: [*h, {"at": 9, "kind": "result", "query": "q", "outcome": "error", "text": None}], "I4 result"),
         (lambda h: [e for e in h if e.get("data") != {"text": "lo"}], "I5 tokens"),
-        (lambda h: [e for e in h if e.get("event") != "sources"], "I5 order"),
+        (lambda h: [*h[:-9], heard(7.3, "token", "2:9", text="lo"), *h[-9:]], "I5 tokens"),
+        (lambda h: changed(h, {"kind": "question"}, text="hello "), "I5 stored"),
+        (lambda h: without(h, "reset"), "I5 tokens"),
+        (lambda h: without(h, "answer"), "I5 answer"),
+        (lambda h: changed(h, {"place": "2:8"}, place="2:6"), "I5 place"),
+        (lambda h: changed(h, {"place": "2:8"}, place="2:5"), "I5 place"),
+        (lambda h: changed(h, {"place": "2:8"}, place="3:8"), "I5 place"),
+        (lambda h: without(h, "sources"), "I5 order"),
     ],
 )
 def test_each_kind_of_damage_is_seen(damage: Any, invariant: str) -> None:
@@ -77,3 +129,22 @@ def test_an_operation_without_an_answer_may_or_may_not_have_happened() -> None:
 
     assert check(clean() + unknown).violations == []
     assert check(applied + unknown).violations == []
+
+
+def test_a_cancelled_question_keeps_what_was_heard_of_its_answer() -> None:
+    partial = [e for e in clean() if e.get("event") not in {"answer", "score", "done"} and e["kind"] != "result"]
+    result = {"at": 9.0, "kind": "result", "query": "q", "outcome": "cancelled"}
+
+    def violations(stored: str, told: str) -> list[str]:
+        ended = [*partial, heard(7.5, "cancelled", "2:9", text=told)]
+        row = {"outcome": "cancelled", "text": stored}
+        found = check([*changed(ended, {"kind": "question"}, **row), result | row]).violations
+        return [each.split(":")[0] for each in found]
+
+    assert violations("hello", "hello") == violations("hel", "hel") == []
+    assert violations("help", "help") == ["I5 stored"]
+    assert violations("hello", "hel") == ["I5 stored"]
+
+
+def test_a_question_that_was_rejected_has_no_end() -> None:
+    assert check([*clean(), question("refused", "", None, state="rejected")]).violations == []

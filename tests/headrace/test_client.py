@@ -270,6 +270,13 @@ async def test_a_proxy_that_fails_while_an_answer_is_sent_is_a_stream_that_broke
 
 
 @both
+async def test_a_gateway_that_knows_of_nothing_more_before_the_end_is_asked_again(asynchronous: bool) -> None:
+    script = Script([streamed(*WHOLE[:3], broken=True), httpx.Response(204), streamed(*WHOLE[3:])])
+
+    assert joined(await heard(asynchronous, script)) == "At 80 bar."
+
+
+@both
 async def test_a_reset_is_passed_on_and_voids_the_tokens_before_it(asynchronous: bool) -> None:
     again = [SOURCES, ("token", {"text": "At 82 bar."}, "2:19"), ("answer", {"id": "q"}, "2:20"), DONE]
     script = Script([streamed(*WHOLE[:3], broken=True), streamed(RESET, *again)])
@@ -335,6 +342,10 @@ def test_a_question_is_followed_from_a_place_cancelled_and_judged() -> None:
         "GET gateway /v1/queries/q",
     ]
     assert json.loads(script.requests[2].content) == {"rating": "down", "comment": "wrong unit"}
+
+
+def test_after_the_end_there_is_nothing_to_follow() -> None:
+    assert list(client(lambda _: httpx.Response(204)).events("q", after="2:18")) == []
 
 
 async def test_many_streams_that_lose_their_gateway_all_turn_to_the_next_one() -> None:

@@ -133,7 +133,7 @@ def test_ctrl_c_before_the_question_is_accepted_only_stops(fake: FakeGateway) ->
 
 
 def test_a_question_that_somebody_cancels_has_code_1(fake: FakeGateway, headrace: Headrace) -> None:
-    fake.stream = [*ANSWERED[:3], ("cancelled", {"id": "q", "answer": "It closes "})]
+    fake.stream = [*ANSWERED[:3], ("cancelled", {"id": "q", "text": "It closes "})]
 
     result = headrace("ask", "When?")
 
