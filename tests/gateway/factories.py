@@ -138,21 +138,27 @@ def document_row(id: str, **changes: Any) -> DocumentRow:
     return DocumentRow(**{**values, "attributes": attributes | changes.pop("attributes", {}), **changes})
 
 
+def question(**changes: Any) -> QueryAsked:
+    """A question of acme, answered in partition 2."""
+    values = {
+        "query": new_query_id(),
+        "tenant": "acme",
+        "text": "When does it open?",
+        "kind": "answer",
+        "top_k": 8,
+        "reply_partition": 2,
+        "deadline_ms": 31_000,
+        "asked_ms": 1_000,
+        "generation": "g1",
+        "filters": Filters(groups=["staff"]),
+        "user": "ada",
+    }
+    return QueryAsked(**(values | changes))
+
+
 async def ask(gateway: Gateway, **changes: Any) -> QuestionRow:
     """Put a question of acme into Postgres as it would be after these changes to its row."""
-    asked = QueryAsked(
-        query=new_query_id(),
-        tenant="acme",
-        text="When does it open?",
-        kind="answer",
-        top_k=8,
-        reply_partition=2,
-        deadline_ms=31_000,
-        asked_ms=1_000,
-        generation="g1",
-        filters=Filters(groups=["staff"]),
-        user="ada",
-    )
+    asked = question()
     await gateway.questions.insert(asked, reply_offset=41)
     gateway.questions.change(asked.query, {"pending"}, **changes)
     return gateway.questions.rows["acme", asked.query]
