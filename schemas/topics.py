@@ -37,7 +37,7 @@ class Topic:
         return replace(self, name=self.name.format(part))
 
 
-STAGES = ("intake", "chunk", "embed", "index", "lifecycle", "retrieve", "generate")
+STAGES = ("intake", "chunk", "embed", "index", "lifecycle", "retrieve", "generate", "score", "evaluate")
 """Every stage, in the direction of flow. A stage's name is its folder, `--stages` word, metric label and dead-letter
 topic."""
 

@@ -27,6 +27,8 @@ def test_a_stack_with_one_chunker_and_one_generation_needs_these_topics() -> Non
         "rag.lifecycle.dlq.v1",
         "rag.retrieve.dlq.v1",
         "rag.generate.dlq.v1",
+        "rag.score.dlq.v1",
+        "rag.evaluate.dlq.v1",
     ]
 
 
