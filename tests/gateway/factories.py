@@ -58,7 +58,12 @@ async def gateway_in_memory(
     """Run a gateway on doubles; one `beside` another has its Kafka, its Postgres and its objects."""
     keys = folder / "keys.json"
     keys.write_text(json.dumps(KEYS))
-    values = {"api_keys_file": keys, "query_timeout_ms": 5_000, "body_max_bytes": 65_536} | settings
+    values = {
+        "api_keys_file": keys,
+        "query_timeout_ms": 5_000,
+        "body_max_bytes": 65_536,
+        "score_wait_ms": 50,
+    } | settings
     configured = GatewaySettings.model_validate(values)
     blobs = beside.blobs if beside else MemoryBlobs()
     documents = beside.documents if beside else MemoryDocumentRows()
