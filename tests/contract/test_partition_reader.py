@@ -9,7 +9,7 @@ from functools import partial
 
 import pytest
 from confluent_kafka import TopicPartition
-from confluent_kafka.admin import AdminClient  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient
 
 from backbone.kafka import (
     BEGIN,
@@ -99,7 +99,8 @@ async def test_it_reads_from_an_offset_to_the_end_and_goes_on(log: Log) -> None:
 async def test_it_starts_at_the_beginning_the_end_or_so_many_before_the_end(log: Log) -> None:
     for n in range(3):
         await log.append(0, str(n).encode())
-    for start, first in ((BEGIN, 0), (Last(2), 1), (Last(9), 0), (END, 3)):
+    places: list[tuple[Start, int]] = [(BEGIN, 0), (Last(2), 1), (Last(9), 0), (END, 3)]
+    for start, first in places:
         async with log.open({0: start}) as reader:
             expected = [("record", 0, offset) for offset in range(first, 3)] + [("end", 0, 3)]
             assert await read(reader.__aiter__(), len(expected)) == expected

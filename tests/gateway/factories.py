@@ -145,7 +145,7 @@ def document_row(id: str, **changes: Any) -> DocumentRow:
 
 def question(**changes: Any) -> QueryAsked:
     """A question of acme, answered in partition 2."""
-    values = {
+    values: dict[str, Any] = {
         "query": new_query_id(),
         "tenant": "acme",
         "text": "When does it open?",
