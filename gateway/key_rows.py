@@ -1,12 +1,14 @@
 """Idempotency keys in Postgres."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import asyncpg
 
+from backbone.postgres import ACQUIRE_TIMEOUT_S
 from gateway.ports import HeldKey, KeyRow
 from gateway.postgres import lend
 from gateway.problems import unavailable
@@ -26,11 +28,17 @@ _HOLD: Final = "SELECT response FROM idempotency_keys WHERE tenant = $1 AND key 
 _KEEP: Final = "UPDATE idempotency_keys SET response = $3 WHERE tenant = $1 AND key = $2"
 
 
+HELD_MAX: Final = 4
+"""Keys that are held at once. Each takes a connection of the pool for as long as Kafka takes; more would starve reads
+while Kafka is away."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PostgresKeyRows:
     """`KeyRows` on the table `idempotency_keys`."""
 
     pool: "asyncpg.Pool[Any]"
+    _places: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(HELD_MAX), init=False)
 
     async def remember(self, tenant: str, key: str, *, route: str, body_sha256: bytes) -> KeyRow:
         """See `KeyRows.remember`. Committed before anything is made, so that a gateway that dies leaves it behind."""
@@ -44,11 +52,23 @@ class PostgresKeyRows:
     @asynccontextmanager
     async def holding(self, tenant: str, key: str) -> AsyncIterator[HeldKey]:
         """See `KeyRows.holding`; the row is locked."""
-        async with lend(self.pool) as connection, connection.transaction():
+        async with self._place(), lend(self.pool) as connection, connection.transaction():
             row = await connection.fetchrow(_HOLD, tenant, key)
             if row is None:
                 raise _dropped(key)
             yield _Held(connection=connection, tenant=tenant, key=key, response=row["response"])
+
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+                await self._places.acquire()
+        except TimeoutError as error:
+            raise unavailable("Kafka", "too many requests with an Idempotency-Key wait for it") from error
+        try:
+            yield
+        finally:
+            self._places.release()
 
 
 @dataclass(kw_only=True)
