@@ -77,13 +77,13 @@ class Bench:
         return ControlFeed(settings=self.broker.settings, blobs=MemoryBlobs())
 
     async def row(self) -> dict[str, Any]:
-        return dict(
-            await self.pool.fetchrow(
-                "SELECT state, attempt, outcome, terminal_seq, answer, published_at IS NOT NULL AS published, "
-                "lease_until <= now() AS lapsed FROM queries WHERE id = $1",
-                self.query,
-            )
+        row = await self.pool.fetchrow(
+            "SELECT state, attempt, outcome, terminal_seq, answer, published_at IS NOT NULL AS published, "
+            "lease_until <= now() AS lapsed FROM queries WHERE id = $1",
+            self.query,
         )
+        assert row is not None
+        return dict(row)
 
     async def until_row(self, **wanted: Any) -> None:
         async with asyncio.timeout(20):
