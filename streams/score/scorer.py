@@ -41,11 +41,12 @@ async def score(result: QueryFinished, passages: Mapping[ChunkId, Passage], enco
     answer = result.answer
     if answer is None or answer.abstained:
         return Scores(scorer=SCORER)
-    sentences = said(answer.text)
+    extracted = answer.provider == EXTRACTIVE
+    sentences = _quoted(answer) if extracted else said(answer.text)
     comparisons = _comparisons(sentences, answer, result.hits, passages)
     open_ones = [comparison for comparison in comparisons if not comparison.verbatim]
     supports = [1.0] * (len(comparisons) - len(open_ones))
-    if answer.provider == EXTRACTIVE:
+    if extracted:
         cosines = _quoted_cosines(answer, result.hits, passages)
         relevance = fmean(cosines) if cosines else None
         vectors = await _encoded(encoder, [comparison.said.text for comparison in open_ones])
@@ -76,6 +77,11 @@ def _comparisons(
         if found and words(sentence.text):
             paired.append(Comparison(sentence, found))
     return paired
+
+
+def _quoted(answer: Answer) -> list[Said]:
+    """Return what an extract consists of; quotes need not end as sentences do, so its text does not tell."""
+    return [Said(citation.quote, frozenset({citation.marker})) for citation in answer.citations]
 
 
 def _quoted_cosines(answer: Answer, hits: Sequence[Hit], passages: Mapping[ChunkId, Passage]) -> list[float]:

@@ -24,7 +24,8 @@ def test_an_answer_streams_in_order_and_its_citation_opens_the_document(acme: Ap
 
     events = acme.stream("At which water level does the sluice gate of the north dam open?")
 
-    kinds = names(events)
+    # the scores come where they are made in time
+    kinds = [name for name in names(events) if name != "score"]
     assert kinds[:2] == ["accepted", "sources"]
     assert kinds[-1] == "done"
     assert kinds.count("answer") == 1

@@ -30,12 +30,25 @@ async def test_an_extract_is_faithful_and_as_relevant_as_its_sentences_and_needs
     assert encoder.asked == []
 
 
+async def test_the_quotes_of_an_extract_need_not_end_as_sentences_do() -> None:
+    plan = passage("c3", ("1. Open gate 5.", EAST), ("Start the pump", NORTH))
+    quotes = [cited(1, "c3", "Open gate 5."), cited(2, "c3", "Start the pump"), cited(3, "c1", NOON)]
+    answer = Answer(text=f"Open gate 5. [1] Start the pump [2] {NOON} [3]", citations=quotes)
+    encoder = KnownEncoder()
+
+    scores = await score(finished(answer, hit("c3", 0.5, 0.25), hit("c1", 0.3, 0.6)), by_chunk(plan, GATE), encoder)
+
+    assert scores == Scores(faithfulness=1.0, relevance=0.45, n_sentences=3, n_supported=3, scorer="sentences@1")
+    assert encoder.asked == []
+
+
 async def test_case_space_and_punctuation_do_not_make_another_sentence() -> None:
-    answer = Answer(text="the GATE,  is made\nof steel! [1]", citations=[cited(1, "c1")])
+    said = "the GATE,  is made\nof steel!"
+    encoder = KnownEncoder({QUESTION: EAST, said: EAST})
 
-    scores = await score(finished(answer, hit("c1")), by_chunk(GATE), KnownEncoder())
+    scores = await score(finished(written(f"{said} [1]", cited(1, "c1")), hit("c1")), by_chunk(GATE), encoder)
 
-    assert (scores.faithfulness, scores.relevance) == (1.0, None)
+    assert scores.faithfulness == 1.0
 
 
 async def test_part_of_a_word_is_not_said_word_for_word() -> None:
@@ -87,7 +100,8 @@ async def test_the_words_of_titles_count_as_the_passages_own() -> None:
 
 
 async def test_sentences_whose_passages_are_gone_are_left_out() -> None:
-    answer = Answer(text=f"{STEEL} [1] Bread is baked here. [2]", citations=[cited(1, "c1", STEEL), cited(2, "c2")])
+    quotes = [cited(1, "c1", STEEL), cited(2, "c2", "Bread is baked here.")]
+    answer = Answer(text=f"{STEEL} [1] Bread is baked here. [2]", citations=quotes)
 
     scores = await score(finished(answer, hit("c1", 0.9, 0.1), hit("c2", 0.3)), by_chunk(GATE), KnownEncoder())
 
@@ -123,8 +137,8 @@ async def test_an_abstention_has_no_scores() -> None:
 
 
 async def test_sentences_without_a_word_of_meaning_are_not_compared() -> None:
-    answer = Answer(text=f"It is. {STEEL} [1]", citations=[cited(1, "c1", STEEL)])
+    encoder = KnownEncoder({QUESTION: EAST, f"It is. {STEEL}": EAST})
 
-    scores = await score(finished(answer, hit("c1", 0.9, 0.1)), by_chunk(GATE), KnownEncoder())
+    scores = await score(finished(written(f"It is. {STEEL} [1]", cited(1, "c1")), hit("c1")), by_chunk(GATE), encoder)
 
     assert (scores.faithfulness, scores.n_sentences) == (1.0, 1)
