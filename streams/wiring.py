@@ -113,11 +113,10 @@ class Parts:
         """The generation's table."""
         return PostgresGeneration(pool=self.pool, generation=self.generation.name, dim=self.generation.dim)
 
-    @property
-    def questions(self) -> PostgresQuestions:
-        """Rows of questions, as this process claims them."""
+    def questions(self, stage: str) -> PostgresQuestions:
+        """Rows of questions, as this stage of this process claims them and no other does."""
         lease_s = self.settings.question_lease_ms / 1000
-        return PostgresQuestions(pool=self.pool, worker=self.worker, lease_s=lease_s)
+        return PostgresQuestions(pool=self.pool, worker=f"{stage}/{self.worker}", lease_s=lease_s)
 
     def encoder(self, on_encoded: Callable[[int, float], None]) -> "OpenvinoEncoder":
         """Load the generation's encoder.
@@ -269,7 +268,7 @@ def retrieve(parts: Parts) -> Stage:
         slots=16,
         deadline_s=30,
         retry_max_s=20,
-        on_dead_letter=FailedQuestion(questions=parts.questions),
+        on_dead_letter=FailedQuestion(questions=parts.questions("retrieve")),
     )
 
 
@@ -291,7 +290,7 @@ def generate(parts: Parts) -> Stage:
     """Write answers."""
     feed = ControlFeed(settings=parts.settings, blobs=parts.blobs)
     parts.feeds.append(feed)
-    questions = parts.questions
+    questions = parts.questions("generate")
     return Stage(
         name="generate",
         group="rag.generate",
@@ -307,7 +306,7 @@ def generate(parts: Parts) -> Stage:
         # a question has ten minutes at most, and its own deadline ends its writing
         deadline_s=660,
         retry_max_s=20,
-        on_dead_letter=FailedQuestion(questions=parts.questions),
+        on_dead_letter=FailedQuestion(questions=questions),
     )
 
 
