@@ -358,6 +358,7 @@ class UsageShown(BaseModel):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     model: str = Field(examples=["extractive"])
+    estimated: bool = Field(False, description="the model's endpoint did not count")
 
 
 class AnswerShown(BaseModel):
@@ -368,6 +369,8 @@ class AnswerShown(BaseModel):
     citations: list[CitationShown]
     usage: UsageShown
     abstained: bool = False
+    provider: str = Field("extractive", description="what wrote the answer", examples=["openai"])
+    prompt: str | None = Field(None, description="id of the prompt that a model was given", examples=["answer@1"])
 
     @classmethod
     def of(cls, query: str, answer: Answer) -> "AnswerShown":
@@ -378,9 +381,14 @@ class AnswerShown(BaseModel):
             answer=answer.text,
             citations=[CitationShown.of(citation) for citation in answer.citations],
             usage=UsageShown(
-                prompt_tokens=usage.prompt_tokens, completion_tokens=usage.completion_tokens, model=usage.model
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=usage.completion_tokens,
+                model=usage.model,
+                estimated=usage.estimated,
             ),
             abstained=answer.abstained,
+            provider=answer.provider,
+            prompt=answer.prompt,
         )
 
 

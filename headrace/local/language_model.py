@@ -74,6 +74,7 @@ def serve(path: str, port: int, environment: Mapping[str, str]) -> None:
     wanted.ui = False
     wanted.n_parallel = _SLOTS
     wanted.n_ctx = _SLOTS * _SLOT_TOKENS
+    wanted.cache_ram_mib = 0  # else it keeps old prompts, gigabytes of them
     wanted.cpuparams.n_threads = min(_THREADS_MAX, os.cpu_count() or 1)
     server = xllamacpp.Server(wanted)
     print(f"serving {environment[NAME_VARIABLE]} on {server.listening_address}", flush=True)

@@ -22,7 +22,7 @@ _UNREADABLE: Final = frozenset({"\0", *(chr(code) for code in range(0xD800, 0xE0
 def client(base_url: str, api_key: str) -> AsyncOpenAI:
     """Make the client of one endpoint; the caller closes it.
 
-    It never asks again by itself: a second try would begin the text anew, and the chain knows better where to turn.
+    The SDK never asks again by itself: the chain knows better where to turn.
 
     Args:
         base_url: as `https://host/v1`.
@@ -86,6 +86,7 @@ class OpenaiModel:
 
     async def _open(self, messages: Sequence[Message], until: float) -> "AsyncStream[ChatCompletionChunk]":
         sent: Any = [{"role": message.role, "content": message.text} for message in messages]
+        again = True
         while True:
             try:
                 async with asyncio.timeout_at(until):
@@ -97,7 +98,11 @@ class OpenaiModel:
                 if not self._do_without(error):
                     raise _failed(error) from error
             except (openai.OpenAIError, TimeoutError, ValueError) as error:
-                raise _failed(error) from error
+                # a kept connection that the endpoint closes just now says nothing about the endpoint
+                lost = isinstance(error, openai.APIConnectionError) and not isinstance(error, openai.APITimeoutError)
+                if not (lost and again):
+                    raise _failed(error) from error
+                again = False
 
     def _do_without(self, error: openai.APIStatusError) -> bool:
         """Leave out, from now on, an option that the endpoint does not know; say whether there was one."""

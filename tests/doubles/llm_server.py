@@ -17,6 +17,7 @@ class Behaviour:
     Attributes:
         pieces: of the text, one chunk each.
         status: other than 200: this error with `message` instead of a stream.
+        hang_up: close the connection without a byte.
         first_s: pause before the first byte.
         between_s: pause before each piece.
         stall_after: so many pieces are sent, then nothing more.
@@ -29,6 +30,7 @@ class Behaviour:
     pieces: Sequence[str] = ("The gate is opened ", "by a lever. ", "[1]")
     status: int = 200
     message: str = "no"
+    hang_up: bool = False
     first_s: float = 0.0
     between_s: float = 0.0
     stall_after: int | None = None
@@ -40,6 +42,7 @@ class Behaviour:
 
 WELL: Final = Behaviour()
 FAULTS: Final = {
+    "hangs up": replace(WELL, hang_up=True),
     "timeout before the first token": replace(WELL, first_s=FOREVER),
     "stall amid the stream": replace(WELL, stall_after=2),
     "429": replace(WELL, status=429),
@@ -115,6 +118,8 @@ class LlmServer:
         self, how: Behaviour, body: dict[str, Any], reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         await _pause(reader, how.first_s)
+        if how.hang_up:
+            return
         if how.status != 200:
             error = json.dumps({"error": {"message": how.message, "type": "error", "code": how.status}}).encode()
             writer.write(b"HTTP/1.1 %d no\r\ncontent-type: application/json\r\n" % how.status)

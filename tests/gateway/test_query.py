@@ -172,9 +172,9 @@ async def test_one_json_holds_answer_citations_usage_and_latency(gateway: Gatewa
 
     body = response.json()
     assert response.status_code == 200
-    assert set(body) == {"id", "answer", "citations", "usage", "abstained", "latency_ms"}
+    assert set(body) == {"id", "answer", "citations", "usage", "abstained", "provider", "prompt", "latency_ms"}
     assert body["answer"] == ANSWER.text
-    assert body["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "model": "extractive"}
+    assert body["usage"] == {"prompt_tokens": 0, "completion_tokens": 0, "model": "extractive", "estimated": False}
 
 
 async def test_the_question_says_what_the_caller_may_and_wants_to_see(gateway: Gateway) -> None:

@@ -169,3 +169,12 @@ async def test_the_length_of_an_answer_is_never_left_unbounded() -> None:
 
     assert failed.value.reason == "refused"
     assert len(server.requests) == 1
+
+
+async def test_a_kept_connection_that_the_endpoint_closes_meanwhile_is_opened_again() -> None:
+    async with serving() as server:
+        server.behave = lambda _: FAULTS["hangs up"] if len(server.requests) == 1 else WELL
+
+        assert (await told_by(server))[0] == TEXT
+
+    assert len(server.requests) == 2
