@@ -10,6 +10,7 @@ import pytest
 from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.fetch import fetch_model, place_model
 from schemas.events import Chunk
+from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.openvino_encoder import OpenvinoEncoder
 from streams.errors import Fatal
 from streams.ports import Encoder
@@ -27,10 +28,13 @@ def model_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=["hashing", pytest.param("openvino", marks=pytest.mark.integration)])
+@pytest.fixture(params=["hashing", "lazy", pytest.param("openvino", marks=pytest.mark.integration)])
 async def encoder(request: pytest.FixtureRequest) -> AsyncIterator[Encoder]:
     if request.param == "hashing":
         yield HashingEncoder()
+        return
+    if request.param == "lazy":
+        yield LazyEncoder(name="hashing", dim=64, load=HashingEncoder)
         return
     encoder = OpenvinoEncoder.load(request.getfixturevalue("model_dir"))
     yield encoder
