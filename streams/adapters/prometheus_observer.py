@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from backbone import telemetry
-from schemas.events import LifecycleChanged, QueryScored
+from schemas.events import LifecycleChanged, QueryFinished, QueryScored
 from streams.generate.draft import Stop
 from streams.generate.observer import Claiming
 from streams.runtime.observer import Sample
@@ -74,8 +74,8 @@ class Watched:
             async for output in outputs:
                 if isinstance(output, Outbound) and isinstance(output.event, LifecycleChanged):
                     self._count(record, output.event)
-                if isinstance(output, Outbound) and isinstance(output.event, QueryScored):
-                    _observe(record, output.event)
+                if isinstance(output, Outbound) and isinstance(output.event, QueryScored) and record.event is not None:
+                    _observe(record.event, output.event)
                 yield output
 
     def _count(self, record: Inbound[Any], event: LifecycleChanged) -> None:
@@ -85,9 +85,9 @@ class Watched:
             telemetry.TIME_TO_SEARCHABLE.observe(max(0.0, time.time() - record.event.submitted_ms / 1000))
 
 
-def _observe(record: Inbound[Any], event: QueryScored) -> None:
+def _observe(result: QueryFinished, event: QueryScored) -> None:
     for name in ("faithfulness", "relevance"):
         ratio = getattr(event.scores, name)
         if ratio is not None:
             telemetry.ANSWER_SCORES.labels(name).observe(ratio)
-    telemetry.TIME_TO_SCORES.observe(max(0.0, (event.scored_ms - record.event.finished_ms) / 1000))
+    telemetry.TIME_TO_SCORES.observe(max(0.0, (event.scored_ms - result.finished_ms) / 1000))
