@@ -183,11 +183,12 @@ class Turn:
 
     Attributes:
         slots: where its attempts take place.
+        leave: hands the job over from its lane and gives the slots to go on with; None while the process stops.
         claimed: whether it has left its lane.
     """
 
     slots: Slots
-    leave: "Callable[[], Slots | None]" = field(default=lambda: None)
+    leave: "Callable[[], Slots | None]"
     claimed: bool = field(default=False, init=False)
 
     def claim(self) -> None:
@@ -195,7 +196,7 @@ class Turn:
 
         While the process stops it changes nothing: the job gets the time that all jobs get.
         """
-        slots = None if self.claimed else self.leave()
+        slots = self.leave()
         if slots is not None:
             self.slots, self.claimed = slots, True
 

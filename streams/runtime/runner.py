@@ -88,8 +88,9 @@ class Runner:
         trace = _traceparent(source)
 
         def claimed() -> None:
-            acknowledge()
-            turn.claim()
+            if not turn.claimed:
+                acknowledge()
+                turn.claim()
 
         async def handle() -> None:
             await self._publish(self.stage.handler(await self._decoded(source, trace)), trace, claimed)
@@ -99,7 +100,8 @@ class Runner:
             self.observer.processed(self.stage.name, time.monotonic() - began)
         else:
             await self._give_up(source, trace, letter, turn)
-        acknowledge()
+        if not turn.claimed:
+            acknowledge()
 
     async def _persist(self, work: Callable[[], Awaitable[None]], turn: Turn) -> DeadLetter | None:
         """Attempt the work until it succeeds (None), fails for good, or its time is over."""

@@ -64,7 +64,8 @@ class Bench:
         self.n_acknowledged += 1
 
     async def run(self, record: Source) -> list[Sent]:
-        await asyncio.wait_for(self.runner.run(record, Turn(slots=self.slots), self._acknowledge), 10)
+        turn = Turn(slots=self.slots, leave=lambda: self.slots)
+        await asyncio.wait_for(self.runner.run(record, turn, self._acknowledge), 10)
         return self.publisher.sent
 
 
@@ -198,6 +199,7 @@ async def test_a_claimed_record_is_acknowledged_while_its_handler_goes_on() -> N
     assert texts(bench.publisher.sent) == ["before"]
     go_on.set()
     assert texts(await run) == ["before", "after"]
+    assert bench.n_acknowledged == 1
 
 
 async def test_a_claimed_record_is_tried_again_in_place() -> None:
@@ -214,6 +216,7 @@ async def test_a_claimed_record_is_tried_again_in_place() -> None:
     bench = Bench(handler=handler)
     assert texts(await bench.run(source())) == ["at last"]
     assert bench.ears.heard == ["retried", "processed"]
+    assert bench.n_acknowledged == 1
 
 
 async def test_flush_waits_for_all_that_was_yielded_before() -> None:
