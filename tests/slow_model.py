@@ -5,6 +5,7 @@ import re
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -23,20 +24,21 @@ def slow(*, n_pieces: int = 30, between_s: float = 0.03) -> Behaviour:
 
 @dataclass(kw_only=True)
 class SlowModel(LlmServer):
-    """Knows when it stopped writing.
+    """Knows when it stopped writing."""
 
-    Attributes:
-        stopped: by the mark in the question, when the answer ended or the client went away, `time.monotonic`.
-    """
+    _stops: dict[str, Future[float]] = field(default_factory=dict)
 
-    stopped: dict[str, float] = field(default_factory=dict)
+    def stopped(self, mark: str) -> Future[float]:
+        """When the answer to the question with this mark ended, or its client went away, `time.monotonic`."""
+        return self._stops.setdefault(mark, Future())
 
     async def _reply(self, how: Behaviour, body: dict[str, Any], *streams: Any) -> None:
         try:
             await super()._reply(how, body, *streams)
         finally:
             for mark in MARK.findall(str(body["messages"])):
-                self.stopped[mark] = time.monotonic()
+                if not self.stopped(mark).done():
+                    self.stopped(mark).set_result(time.monotonic())
 
     @property
     def env(self) -> dict[str, str]:
@@ -45,9 +47,18 @@ class SlowModel(LlmServer):
 
 
 @contextmanager
-def writing(behaviour: Behaviour) -> Iterator[SlowModel]:
-    """Serve, from a thread, while the block runs; what is still being written then is broken off."""
-    model, loop = SlowModel(behave=lambda _: behaviour), asyncio.new_event_loop()
+def writing(behaviour: Behaviour, *, marked: Behaviour | None = None) -> Iterator[SlowModel]:
+    """Serve, from a thread, while the block runs; what is still being written then is broken off.
+
+    Args:
+        behaviour: of the model.
+        marked: how it answers questions that hold a mark; None: as all others.
+    """
+
+    def behave(body: dict[str, Any]) -> Behaviour:
+        return marked if marked is not None and MARK.search(str(body["messages"])) else behaviour
+
+    model, loop = SlowModel(behave=behave), asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, name="slow model")
     thread.start()
 

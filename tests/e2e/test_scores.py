@@ -4,10 +4,11 @@ import time
 from typing import Any
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, Producer, TopicPartition
 
-from schemas.events import EvalLogged
-from schemas.topics import EVALS
+from schemas.events import Answer, Citation, EvalLogged, Hit, QueryFinished, QueryScored
+from schemas.ids import new_query_id
+from schemas.topics import EVALS, RESULTS, SCORES, Topic
 from tests.e2e.api import Api
 from tests.stack import Stack
 
@@ -27,24 +28,30 @@ def scored_stream(api: Api) -> dict[str, list[dict[str, Any]]]:
     raise AssertionError(f"none of {ASKED_MAX} streams held the scores")
 
 
-def last_eval(stack: Stack, query: str) -> EvalLogged | None:
-    """Read the last record of a question in the evals topic."""
+def last_record(stack: Stack, topic: Topic, query: str) -> bytes | None:
+    """Read the last record of a question in a topic."""
     consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": "trainer", "log_level": 0})
     last = None
     try:
-        for partition in range(EVALS.partitions):
-            _, end = consumer.get_watermark_offsets(TopicPartition(EVALS.name, partition), timeout=10)
-            consumer.assign([TopicPartition(EVALS.name, partition, 0)])
+        for partition in range(topic.partitions):
+            _, end = consumer.get_watermark_offsets(TopicPartition(topic.name, partition), timeout=10)
+            consumer.assign([TopicPartition(topic.name, partition, 0)])
             place = 0
             while place < end:
                 message = consumer.poll(10)
-                assert message is not None, f"{EVALS.name}-{partition} ends at {end}; nothing came after {place}"
+                assert message is not None, f"{topic.name}-{partition} ends at {end}; nothing came after {place}"
                 place = (message.offset() or 0) + 1
                 if message.key() == query.encode():
-                    last = msgspec.json.decode(message.value() or b"", type=EvalLogged)
+                    last = message.value()
     finally:
         consumer.close()
     return last
+
+
+def last_eval(stack: Stack, query: str) -> EvalLogged | None:
+    """Read the row of a question as trainers do."""
+    record = last_record(stack, EVALS, query)
+    return None if record is None else msgspec.json.decode(record, type=EvalLogged)
 
 
 def test_an_answer_is_scored_judged_and_logged_for_trainers(stack: Stack, acme: Api, globex: Api) -> None:
@@ -76,3 +83,44 @@ def test_an_answer_is_scored_judged_and_logged_for_trainers(stack: Stack, acme: 
     assert set(row.cited) <= set(row.chunks)
     assert len(row.chunks) == len(row.chunk_scores) == len(row.ranker_scores["dense"])
     assert "shines for 24" not in str(row)
+
+
+def test_an_answer_by_a_model_is_scored_by_an_encoder_that_is_loaded_for_it(stack: Stack, acme: Api) -> None:
+    acme.put({"id": "scores/lighthouse.txt", "text": TEXT})
+    acme.find("Ostholm lighthouse lamp", "scores/lighthouse.txt")
+    [row] = stack.sql("SELECT chunk_id FROM chunks_g1 WHERE document = 'scores/lighthouse.txt'")
+    said = "At Ostholm the lighthouse shines 24 miles out to sea. [1] Bananas are rich in potassium. [1]"
+    result = QueryFinished(
+        query=new_query_id(),
+        tenant="acme",
+        text=QUESTION,
+        outcome="done",
+        attempt=1,
+        generation="g1",
+        reply_partition=0,
+        asked_ms=1,
+        finished_ms=2,
+        hits=[Hit(document="scores/lighthouse.txt", version=1, chunk=row["chunk_id"], score=0.9)],
+        answer=Answer(
+            text=said,
+            citations=[
+                Citation(marker=1, document="scores/lighthouse.txt", chunk=row["chunk_id"], quote=TEXT, start=0, end=62)
+            ],
+            provider="openai",
+        ),
+    )
+
+    producer = Producer({"bootstrap.servers": stack.kafka})
+    producer.produce(RESULTS.name, key=result.query, value=msgspec.json.encode(result))
+    assert producer.flush(10) == 0
+
+    end = time.monotonic() + WAIT_S
+    while (record := last_record(stack, SCORES, result.query)) is None:
+        assert time.monotonic() < end, "no scores came"
+        time.sleep(0.1)
+    scores = msgspec.json.decode(record, type=QueryScored).scores
+    assert (scores.n_sentences, scores.n_supported) == (2, 1)
+    assert scores.faithfulness is not None
+    assert scores.relevance is not None
+    assert 0.3 < scores.faithfulness < 0.7
+    assert 0.5 < scores.relevance < 1

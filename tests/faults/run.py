@@ -32,8 +32,10 @@ INGEST = ("intake", "chunk", "embed", "index", "lifecycle")
 QUERY = ("retrieve", "generate")
 WORKERS = ("worker-ingest-1", "worker-ingest-2", "worker-query-1", "worker-query-2")
 GATEWAYS = ("gateway", "gateway-2")
-QUESTION_S = 20
+QUESTION_S = 30
 """How long a question may take."""
+LEASE_S = 3
+"""How long a worker may be silent before another one takes its questions over: shorter than a dead one stays away."""
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -69,7 +71,11 @@ def two_of_each(module: str = "streams", env: Mapping[str, str] | None = None) -
             *(worker(f"worker-ingest-{n}", INGEST) for n in (1, 2)),
             *(worker(f"worker-query-{n}", QUERY) for n in (1, 2)),
         ),
-        env={"HEADRACE_QUERY_TIMEOUT_MS": str(QUESTION_S * 1000), **(env or {})},
+        env={
+            "HEADRACE_QUERY_TIMEOUT_MS": str(QUESTION_S * 1000),
+            "HEADRACE_QUESTION_LEASE_MS": str(LEASE_S * 1000),
+            **(env or {}),
+        },
         backoff=Backoff(max_s=1.0, start_s=120),
     )
 
