@@ -405,7 +405,7 @@ class ScoresShown(BaseModel):
     relevance: float | None = Field(None, examples=[0.81], description="how well it speaks to the question")
     n_sentences: int = Field(0, examples=[2])
     n_supported: int = Field(0, examples=[2])
-    scorer: str = Field("", examples=["embedding@1"])
+    scorer: str = Field("", examples=["sentences@1"])
 
     @classmethod
     def of(cls, scores: Scores) -> "ScoresShown":
