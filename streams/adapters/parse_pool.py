@@ -19,9 +19,10 @@ from streams.chunk.document import Parsed
 from streams.chunk.frames import LENGTH_BYTES, REPLY_MAX_BYTES, Ready, Refused, Reply, Setup, Task, framed
 from streams.errors import Fatal, Transient, Unprocessable
 
-SMALL_CHARS: Final = 256 * 1024
-"""A small document leaves little behind, so its child serves on: a fresh one costs more than fifty of them. What it may
-leave costs nobody a document: what fails in a used child is tried again in a fresh one."""
+SMALL: Final = 256 * 1024
+"""Characters, or bytes of a file. A small document leaves little behind, so its child serves on: a fresh one costs more
+than fifty of them. What it may leave costs nobody a document: what fails in a used child is tried again in a fresh
+one."""
 START_S: Final = 60.0
 """For a child to load the parsers and the tokenizer, on a busy machine."""
 OUTLIVE_S: Final = 5.0
@@ -94,9 +95,10 @@ class ParsePool:
     def __post_init__(self) -> None:
         self._slots = asyncio.Semaphore(self.n_children)
 
-    async def parse(self, text: str, *, content_type: str, chunker: str) -> Parsed:
+    async def parse(self, source: str | bytes, *, content_type: str, chunker: str) -> Parsed:
         """See `Parser`."""
-        task = Task(text=text, content_type=content_type, chunker=chunker)
+        given = {"content": source} if isinstance(source, bytes) else {"text": source}
+        task = Task(**given, content_type=content_type, chunker=chunker)
         async with self._slots:
             child = await self._taken()
             used = child.n_tasks > 0
@@ -132,7 +134,7 @@ class ParsePool:
                 reply = await child.receive()
             if isinstance(reply, Ready):
                 raise msgspec.DecodeError("not a reply to a task")
-            keep = len(task.text) <= SMALL_CHARS and not (isinstance(reply, Refused) and reply.ended)
+            keep = len(task.source) <= SMALL and not (isinstance(reply, Refused) and reply.ended)
             return reply
         except TimeoutError:
             return Refused(reason="parse_timeout", message="", ended=True)

@@ -49,17 +49,18 @@ _DROP_CHUNKS: Final = "DELETE FROM {table} WHERE tenant = $1 AND document = $2 A
 # lets no document write into another's chunks.
 _PUT_CHUNKS: Final = """
 INSERT INTO {table} AS c (tenant, document, collection, metadata, acl, chunk_id, ordinal, text, start_char, end_char,
-                          headings, n_tokens, sentences, sentence_vectors, embedding)
+                          headings, n_tokens, sentences, sentence_vectors, embedding, page)
 SELECT $1::text, $2::text, $3::text, $4::jsonb, $5::text[], chunk_id, ordinal, text, start_char, end_char,
-       headings::jsonb, n_tokens, sentences::jsonb, sentence_vectors, embedding
+       headings::jsonb, n_tokens, sentences::jsonb, sentence_vectors, embedding, page
 FROM unnest($6::text[], $7::int[], $8::text[], $9::int[], $10::int[], $11::text[], $12::int[], $13::text[],
-            $14::bytea[], $15::halfvec[])
-  AS n (chunk_id, ordinal, text, start_char, end_char, headings, n_tokens, sentences, sentence_vectors, embedding)
+            $14::bytea[], $15::halfvec[], $16::int[])
+  AS n (chunk_id, ordinal, text, start_char, end_char, headings, n_tokens, sentences, sentence_vectors, embedding, page)
 ON CONFLICT (chunk_id) DO UPDATE SET
-    ordinal = excluded.ordinal, start_char = excluded.start_char, end_char = excluded.end_char,
+    ordinal = excluded.ordinal, start_char = excluded.start_char, end_char = excluded.end_char, page = excluded.page,
     collection = excluded.collection, metadata = excluded.metadata, acl = excluded.acl
-WHERE (c.ordinal, c.start_char, c.end_char, c.collection, c.metadata, c.acl) IS DISTINCT FROM
-      (excluded.ordinal, excluded.start_char, excluded.end_char, excluded.collection, excluded.metadata, excluded.acl)
+WHERE (c.ordinal, c.start_char, c.end_char, c.page, c.collection, c.metadata, c.acl) IS DISTINCT FROM
+      (excluded.ordinal, excluded.start_char, excluded.end_char, excluded.page, excluded.collection, excluded.metadata,
+       excluded.acl)
   AND (c.tenant, c.document) = (excluded.tenant, excluded.document)
 """
 
@@ -170,7 +171,7 @@ class PostgresGeneration:
         await connection.execute(_SET_LIVE, self.generation, key.tenant, key.document, version, deleted, *attributes)
 
     def _columns(self, document: DocumentEmbedded) -> tuple[Sequence[Any], ...]:
-        """Lay out the chunks as the arrays `$6` to `$15` of `_PUT_CHUNKS`."""
+        """Lay out the chunks as the arrays `$6` to `$16` of `_PUT_CHUNKS`."""
         chunks = document.chunks
         n_sentences = sum(len(chunk.sentences) for chunk in chunks)
         vectors = float16.decoded(document.vectors, rows=len(chunks), dim=self.dim, what="vectors")
@@ -189,6 +190,7 @@ class PostgresGeneration:
             [rows.tobytes() for rows in sentences],
             # Bare arrays, like bare lists of JSON, would be taken for one array of two dimensions.
             [HalfVector(vector) for vector in vectors],
+            [chunk.page for chunk in chunks],
         )
 
 

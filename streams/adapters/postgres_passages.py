@@ -17,7 +17,7 @@ from streams.ports import Passage
 
 _READ: Final = """
 SELECT c.chunk_id, c.document, c.ordinal, c.text, c.start_char, c.end_char, c.headings, c.sentences, c.sentence_vectors,
-       c.collection, c.metadata, l.version, l.title, l.uri
+       c.collection, c.metadata, c.page, l.version, l.title, l.uri
 FROM {table} c
 JOIN live l ON l.generation = $2 AND l.tenant = c.tenant AND l.document = c.document
 JOIN documents d ON d.tenant = c.tenant AND d.document = c.document
@@ -68,4 +68,5 @@ class PostgresPassages:
             uri=row["uri"],
             collection=row["collection"],
             metadata=row["metadata"],
+            page=row["page"],
         )

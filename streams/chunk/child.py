@@ -1,4 +1,4 @@
-"""Parses documents in a process of its own, with a bound on its memory: `python -m streams.chunk.child`.
+"""Parses documents in a process of its own, confined and with bounded memory: `python -m streams.chunk.child`.
 
 It reads `Setup`, then one `Task` after the other from standard input, and writes one `Reply` each to standard output.
 """
@@ -15,6 +15,7 @@ from typing import BinaryIO, TypeVar
 import msgspec
 
 from streams.chunk.chunkers import CHUNKERS, Chunker
+from streams.chunk.confine import confine
 from streams.chunk.cut import parse_and_cut
 from streams.chunk.frames import LENGTH_BYTES, Ready, Refused, Setup, Task, framed
 from streams.errors import Unprocessable
@@ -26,13 +27,13 @@ def main() -> int:
     """Serve until standard input ends."""
     tasks, replies = _own_pipes()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the owner decides when to end this
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     setup = _read(tasks, Setup)
     if setup is None:
         return 0
     chunkers = {name: make(Path(setup.tokenizer_file)) for name, make in CHUNKERS.items()}
     limit_bytes = _held_bytes() + setup.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+    confine()
     _write(replies, framed(Ready()))
     while (task := _read(tasks, Task)) is not None:
         # The default action of SIGALRM ends a process even inside a library that never returns. Only the owner's death
@@ -45,7 +46,7 @@ def main() -> int:
 
 def _answer(task: Task, chunkers: Mapping[str, Chunker]) -> bytes:
     try:
-        return framed(parse_and_cut(task.text, task.content_type, chunkers[task.chunker]))
+        return framed(parse_and_cut(task.source, task.content_type, chunkers[task.chunker]))
     except Unprocessable as error:
         return framed(Refused(reason=error.reason, message=error.message))
     except MemoryError:

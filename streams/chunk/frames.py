@@ -18,11 +18,17 @@ class Setup(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Task(msgspec.Struct, frozen=True, kw_only=True):
-    """One document to parse and cut."""
+    """One document to parse and cut: its text, or the bytes of its file."""
 
-    text: str
+    text: str = ""
+    content: bytes | None = None
     content_type: str
     chunker: str
+
+    @property
+    def source(self) -> str | bytes:
+        """The text or the bytes."""
+        return self.text if self.content is None else self.content
 
 
 class Ready(msgspec.Struct, frozen=True, tag=True):

@@ -52,7 +52,8 @@ class ChunkDocument:
         yield became("chunked", key, version, n_chunks=len(chunked.chunks), stage="chunk", clock=self.clock)
 
     async def _chunked(self, key: DocumentKey, event: DocumentAccepted) -> DocumentChunked:
-        parsed = await self.parser.parse(event.text, content_type=event.content_type, chunker=self.chunker)
+        source = event.text if event.content is None else event.content
+        parsed = await self.parser.parse(source, content_type=event.content_type, chunker=self.chunker)
         return DocumentChunked(
             tenant=event.tenant,
             document=event.document,
@@ -87,6 +88,7 @@ def named_chunks(key: DocumentKey, chunker: str, parsed: Parsed) -> list[Chunk]:
                 headings=list(piece.headings),
                 n_tokens=piece.n_tokens,
                 sentences=list(piece.sentences),
+                page=piece.page,
             )
         )
     return chunks

@@ -67,6 +67,7 @@ def embedded(
                 headings=["Guide", "Start"],
                 n_tokens=3,
                 sentences=[(0, len(text))],
+                page=ordinal + 1,
             )
             for ordinal, text in enumerate(chunks)
         ],

@@ -73,7 +73,7 @@ async def test_a_kept_chunk_takes_its_new_place_and_metadata(fence: Fence) -> No
 
     found = await fence.passages.passages("acme", [name_of("two")], NO_FILTERS)
     passage = found[name_of("two")]
-    assert (passage.ordinal, passage.start, passage.end) == (0, 0, 3)
+    assert (passage.ordinal, passage.start, passage.end, passage.page) == (0, 0, 3, 1)
     assert (passage.metadata, passage.collection, passage.title) == ({"lang": "en"}, "books", "Guide")
 
 

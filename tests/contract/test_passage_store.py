@@ -19,7 +19,7 @@ async def test_a_passage_holds_what_is_shown_and_cited(fence: Fence) -> None:
     passage = found[ONE]
     assert (passage.chunk, passage.document, passage.version, passage.ordinal) == (ONE, "guide", 3, 1)
     assert (passage.text, passage.start, passage.end) == ("one", 100, 103)
-    assert list(passage.headings) == ["Guide", "Start"]
+    assert (list(passage.headings), passage.page) == (["Guide", "Start"], 2)
     assert [tuple(span) for span in passage.sentences] == [(0, 3)]
     assert passage.sentence_vectors.tolist() == [list(EAST)]
     assert (passage.title, passage.uri, passage.collection) == ("Guide", None, "books")

@@ -14,6 +14,6 @@ class InlineParser:
     chunkers: dict[str, Chunker]
     n_parsed: int = 0
 
-    async def parse(self, text: str, *, content_type: str, chunker: str) -> Parsed:
+    async def parse(self, source: str | bytes, *, content_type: str, chunker: str) -> Parsed:
         self.n_parsed += 1
-        return parse_and_cut(text, content_type, self.chunkers[chunker])
+        return parse_and_cut(source, content_type, self.chunkers[chunker])

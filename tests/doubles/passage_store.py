@@ -56,5 +56,6 @@ class MemoryPassages:
                 uri=live.document.uri,
                 collection=live.document.collection,
                 metadata=live.document.metadata,
+                page=row.chunk.page,
             )
         return found

@@ -52,5 +52,10 @@ def _markdown(tree: LexborHTMLParser) -> str:
 @cache
 def _converter() -> MarkdownConverter:
     return MarkdownConverter(
-        heading_style="ATX", bullets="-", escape_asterisks=False, escape_underscores=False, strip=[*_UNMARKED]
+        heading_style="ATX",
+        bullets="-",
+        escape_asterisks=False,
+        escape_underscores=False,
+        strip=[*_UNMARKED],
+        table_infer_header=True,
     )

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import socket
 import sys
 from typing import cast
 
@@ -17,6 +18,22 @@ def _loops(text: str) -> Document:
 
 def _hogs(text: str) -> Document:
     return Document(text="x" * 10**12, syntax="text")
+
+
+def _grows(text: str) -> Document:
+    held = []
+    while True:
+        held.append(bytearray(2**20))
+
+
+def _forks(text: str) -> Document:
+    while True:
+        os.fork()
+
+
+def _calls(text: str) -> Document:
+    socket.create_connection(("127.0.0.1", 9))
+    return Document(text=text, syntax="text")
 
 
 def _hogs_in_c(text: str) -> Document:
@@ -47,7 +64,7 @@ def _prints(text: str) -> Document:
     return Document(text=f"{text} {os.getpid()} {sorted(os.environ)}", syntax="text")
 
 
-_PARSERS = (_loops, _hogs, _hogs_in_c, _exits, _segfaults, _raises, _is_killed, _prints)
+_PARSERS = (_loops, _hogs, _grows, _forks, _calls, _hogs_in_c, _exits, _segfaults, _raises, _is_killed, _prints)
 cast(dict[str, object], PARSERS).update({f"test/{parser.__name__.strip('_')}": parser for parser in _PARSERS})
 
 if __name__ == "__main__":

@@ -3,13 +3,17 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import psutil
 import pytest
 
-from streams.adapters.parse_pool import SMALL_CHARS, ParsePool
+from schemas.formats import OCTETS
+from streams.adapters.parse_pool import SMALL, ParsePool
 from streams.errors import Fatal, Transient, Unprocessable
+from tests.streams.chunk.files import docx, odt, pdf, xlsx
 from tests.streams.chunk.vocabulary import tokenizer_file
 
 
@@ -42,6 +46,9 @@ async def child_of(pool: ParsePool, text: str = "water") -> str:
     ("how", "reason", "words"),
     [
         ("hogs", "parse_memory", "268435456 bytes"),
+        ("grows", "parse_memory", "268435456 bytes"),
+        ("forks", "parse_crashed", "PermissionError in hostile_child.py"),
+        ("calls", "parse_crashed", "PermissionError in"),
         ("hogs_in_c", "parse_memory", "268435456 bytes"),
         ("exits", "parse_crashed", "exit code 3"),
         ("segfaults", "parse_crashed", "SIGSEGV"),
@@ -57,6 +64,69 @@ async def test_a_hostile_file_fails_alone(pool: ParsePool, how: str, reason: str
     assert caught.value.reason == reason
     assert "SECRET" not in caught.value.message
     assert await child_of(pool) != used
+
+
+LAUGHS = "".join(f'<!ENTITY l{n} "{f"&l{n - 1};" * 10}">' for n in range(1, 10))
+LAUGHS = f'<!DOCTYPE x [<!ENTITY l0 "lol">{LAUGHS}]>'
+
+
+def inflated(content: bytes, place: bytes, *, claimed_bytes: int | None = None) -> bytes:
+    """Put 300 MB of white space behind a mark in a file of an archive; the archive may claim to hold less."""
+    made = BytesIO()
+    with ZipFile(BytesIO(content)) as old, ZipFile(made, "w", ZIP_DEFLATED, compresslevel=1) as new:
+        for name in old.namelist():
+            before, mark, after = old.read(name).partition(place)
+            with new.open(name, "w") as member:
+                member.write(before + mark)
+                for _ in range(300 if mark else 0):
+                    member.write(b" " * 2**20)
+                member.write(after)
+    raw = bytearray(made.getvalue())
+    entry = raw.find(b"PK\x01\x02")
+    while claimed_bytes is not None and entry >= 0:
+        if int.from_bytes(raw[entry + 24 : entry + 28], "little") > 2**20:
+            raw[entry + 24 : entry + 28] = claimed_bytes.to_bytes(4, "little")
+        entry = raw.find(b"PK\x01\x02", entry + 4)
+    return bytes(raw)
+
+
+async def test_bombs_end_with_their_reasons_and_good_files_go_on(tmp_path: Path) -> None:
+    sheet, text = xlsx({"x": [["water"]]}), odt("<office:body><text:p>water</text:p></office:body>")
+    bombs = {
+        "zip bomb": (inflated(sheet, b"<sheetData>"), OCTETS),
+        "lying xlsx": (inflated(sheet, b"<sheetData>", claimed_bytes=1000), OCTETS),
+        "lying docx": (inflated(docx([("", "x")]), b"<w:body>", claimed_bytes=1000), OCTETS),
+        "lying odt": (inflated(text, b"<office:body>", claimed_bytes=1000), OCTETS),
+        "far cell": (xlsx({"x": [["a"]]}, raw='<row r="1048576"><c r="XFD1048576"><v>1</v></c></row>'), OCTETS),
+        "laughs": (f"{LAUGHS}<x>&l9;</x>".encode(), "application/xml"),
+        "looping pdf": (pdf(["x"], kids="2 0 R"), OCTETS),
+        "deep json": (b"[" * 100_000, "application/json"),
+    }
+    pool = ParsePool(tokenizer_file=tokenizer_file(tmp_path), timeout_s=30, memory_bytes=256 * 1024**2, n_children=2)
+
+    async def reason(content: bytes, declared: str) -> str:
+        with pytest.raises(Unprocessable) as caught:
+            await pool.parse(content, content_type=declared, chunker="structure")
+        return caught.value.reason
+
+    async def good(n: int) -> str:
+        return (await pool.parse(f"water {n}", content_type="text/plain", chunker="structure")).text
+
+    try:
+        hostile = asyncio.gather(*(reason(*bomb) for bomb in bombs.values()))
+        assert [await good(n) for n in range(30)] == [f"water {n}" for n in range(30)]
+        assert dict(zip(bombs, await hostile, strict=True)) == {
+            "zip bomb": "too_large",
+            "lying xlsx": "malformed",
+            "lying docx": "malformed",
+            "lying odt": "malformed",
+            "far cell": "parse_memory",
+            "laughs": "malformed",
+            "looping pdf": "malformed",
+            "deep json": "malformed",
+        }
+    finally:
+        await pool.close()
 
 
 async def test_a_file_that_takes_for_ever_is_ended_in_time(tmp_path: Path) -> None:
@@ -96,7 +166,7 @@ async def test_an_idle_child_that_died_is_replaced(pool: ParsePool) -> None:
 
 async def test_small_files_share_a_child_and_a_large_one_uses_it_up(pool: ParsePool) -> None:
     first, second = await child_of(pool), await child_of(pool)
-    large = await child_of(pool, "x" * (SMALL_CHARS + 1))
+    large = await child_of(pool, "x" * (SMALL + 1))
 
     assert first == second == large
     assert await child_of(pool) != large

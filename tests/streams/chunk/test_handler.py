@@ -56,9 +56,9 @@ class OvertakenParser(InlineParser):
 
     documents: MemoryDocuments
 
-    async def parse(self, text: str, *, content_type: str, chunker: str) -> Parsed:
+    async def parse(self, source: str | bytes, *, content_type: str, chunker: str) -> Parsed:
         self.documents.rows[GUIDE].latest_version = 2
-        return await super().parse(text, content_type=content_type, chunker=chunker)
+        return await super().parse(source, content_type=content_type, chunker=chunker)
 
 
 @pytest.fixture
