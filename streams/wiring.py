@@ -19,6 +19,7 @@ from backbone.settings import WorkerSettings
 from backbone.valkey import Valkey, connected
 from schemas.topics import (
     CHUNKS,
+    CONTROL,
     DOCUMENTS,
     EMBEDDINGS,
     FEEDBACK,
@@ -288,7 +289,7 @@ def answerer(parts: Parts) -> Answerer:
 
 def generate(parts: Parts) -> Stage:
     """Write answers."""
-    feed = ControlFeed(settings=parts.settings, blobs=parts.blobs)
+    feed = ControlFeed(settings=parts.settings, topic=CONTROL.name, blobs=parts.blobs)
     parts.feeds.append(feed)
     questions = parts.questions("generate")
     return Stage(

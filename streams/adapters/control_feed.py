@@ -12,7 +12,6 @@ from backbone.settings import KafkaSettings
 from schemas import codec
 from schemas.events import ControlSent
 from schemas.ids import QueryId
-from schemas.topics import CONTROL
 
 _PAUSE_S: Final = 1.0
 _log = structlog.get_logger(__name__)
@@ -23,11 +22,13 @@ class ControlFeed:
 
     Args:
         settings: how to reach Kafka.
+        topic: name of the control topic.
         blobs: where values over 1 MiB are.
     """
 
-    def __init__(self, *, settings: KafkaSettings, blobs: codec.Blobs) -> None:
+    def __init__(self, *, settings: KafkaSettings, topic: str, blobs: codec.Blobs) -> None:
         self._settings = settings
+        self._topic = topic
         self._blobs = blobs
         self._watched: dict[str, set[asyncio.Event]] = {}
 
@@ -53,8 +54,8 @@ class ControlFeed:
             await asyncio.sleep(_PAUSE_S)
 
     async def _follow(self) -> None:
-        partitions = await Admin(self._settings).end_offsets(CONTROL.name)
-        async with PartitionReader(self._settings, CONTROL.name, dict.fromkeys(partitions, END)) as reader:
+        partitions = await Admin(self._settings).end_offsets(self._topic)
+        async with PartitionReader(self._settings, self._topic, dict.fromkeys(partitions, END)) as reader:
             async for item in reader:
                 if isinstance(item, Received):
                     await self._nudge(item)

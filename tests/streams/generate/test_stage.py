@@ -74,7 +74,7 @@ class Bench:
         return Stage(name="generate", group=group, topic=self.retrievals, handler=handler, slots=4, deadline_s=60)
 
     def feed(self) -> ControlFeed:
-        return ControlFeed(settings=self.broker.settings, blobs=MemoryBlobs())
+        return ControlFeed(settings=self.broker.settings, topic=CONTROL.name, blobs=MemoryBlobs())
 
     async def row(self) -> dict[str, Any]:
         row = await self.pool.fetchrow(
