@@ -8,6 +8,7 @@ from backbone.settings import GatewaySettings
 from backbone.telemetry import setup_logging
 from gateway.app import create_app
 from gateway.auth import ApiKeys, BadKeysFile
+from gateway.server import Server
 
 _SWITCH_INTERVAL_S = 0.0005
 
@@ -22,8 +23,9 @@ def main() -> None:
         ApiKeys(settings.api_keys_file)
     except BadKeysFile as error:
         sys.exit(f"the gateway cannot start: API keys: {error}")
-    uvicorn.run(
-        create_app(settings),
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.gateway_host,
         port=settings.gateway_port,
         loop="uvloop",
@@ -31,6 +33,10 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=10,
     )
+    server = Server(app, config)
+    server.run()
+    if not server.started:
+        sys.exit(3)
 
 
 if __name__ == "__main__":

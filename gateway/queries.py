@@ -9,7 +9,6 @@ from uuid import UUID
 
 import msgspec
 from fastapi import APIRouter, Depends, Header, Path, Request, Response
-from sse_starlette import EventSourceResponse
 
 from gateway.answering import AnswerEvent, answer_events
 from gateway.asking import Asked, ask
@@ -27,7 +26,7 @@ from gateway.models import (
 )
 from gateway.ports import QuestionRow, Services
 from gateway.problems import Problem, invalid, unavailable
-from gateway.sse import event_stream
+from gateway.sse import EventStream
 from gateway.trace import Traceparent
 from schemas.events import Answer, FeedbackGiven, Scores
 
@@ -86,7 +85,7 @@ async def query(
     except BaseException:
         services.streams.give_back()
         raise
-    return event_stream(services.streams, answer_events(services, asked, score_wait_s=_score_wait_s(services)))
+    return EventStream(services.streams, answer_events(services, asked, score_wait_s=_score_wait_s(services)))
 
 
 def _score_wait_s(services: Services) -> float:
@@ -114,7 +113,7 @@ async def _whole(services: Services, asked: Asked) -> QueryResponse:
 
 @router.get(
     "/queries/{id}/events",
-    response_class=EventSourceResponse,
+    response_class=EventStream,
     responses={
         200: {"description": "The events", "content": {"text/event-stream": {"example": _SSE_EXAMPLE}}},
         204: {"description": "`Last-Event-ID` names the end of the stream"},
@@ -149,7 +148,7 @@ async def query_events(
             return Response(status_code=204)
         events = _chain(first, events)
     services.streams.take()
-    return event_stream(services.streams, events)
+    return EventStream(services.streams, events)
 
 
 async def _chain(first: AnswerEvent, others: AsyncGenerator[AnswerEvent, None]) -> AsyncGenerator[AnswerEvent, None]:

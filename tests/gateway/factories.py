@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from backbone.settings import GatewaySettings
 from gateway.app import create_app
@@ -41,6 +42,7 @@ class Gateway:
     acme: httpx.AsyncClient
     globex: httpx.AsyncClient
     anyone: httpx.AsyncClient
+    app: FastAPI
     sender: MemorySender
     blobs: MemoryBlobs
     documents: MemoryDocumentRows
@@ -118,6 +120,7 @@ async def gateway_in_memory(
             acme=acme,
             globex=globex,
             anyone=anyone,
+            app=app,
             sender=sender,
             blobs=blobs,
             documents=documents,

@@ -9,6 +9,8 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from gateway.server import Server
+
 
 @asynccontextmanager
 async def served(app: FastAPI, **config: Any) -> AsyncIterator[str]:
@@ -16,7 +18,7 @@ async def served(app: FastAPI, **config: Any) -> AsyncIterator[str]:
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     settings = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5, **config)
-    server = uvicorn.Server(settings)
+    server = Server(app, settings)
     # Signals belong to the test run, so not serve().
     serving = asyncio.create_task(server._serve([listener]))
     try:
