@@ -11,6 +11,7 @@ from urllib.parse import SplitResult, urlsplit
 
 import httpx
 
+from schemas.formats import OCTETS, format_of_type
 from streams.errors import Transient, Unprocessable
 from streams.intake.uri_source import Fetched
 
@@ -91,7 +92,7 @@ class HttpsUriSource:
     async def _get(self, parts: SplitResult, host: str, address: str) -> Fetched:
         literal = f"[{address}]" if ":" in address else address
         url = parts._replace(netloc=literal, fragment="").geturl()
-        headers = {"Host": host, "Accept-Encoding": "identity", "Accept": "text/*"}
+        headers = {"Host": host, "Accept-Encoding": "identity", "Accept": "*/*"}
         # The certificate is checked against the name, though the connection goes to the address.
         try:
             request = self.client.build_request("GET", url, headers=headers, extensions={"sni_hostname": host})
@@ -103,7 +104,7 @@ class HttpsUriSource:
             body = await self._body(response, host)
         finally:
             await response.aclose()
-        return _text(body, response.headers.get("content-type"), host)
+        return _fetched(body, response.headers.get("content-type"), host)
 
     async def _body(self, response: httpx.Response, host: str) -> bytes:
         if response.headers.get("content-encoding", "identity") != "identity":
@@ -125,9 +126,12 @@ def _check_status(response: httpx.Response, host: str) -> None:
         raise Unprocessable("uri_not_found", f"{host} answered {status}{advice}")
 
 
-def _text(body: bytes, content_type: str | None, host: str) -> Fetched:
+def _fetched(body: bytes, content_type: str | None, host: str) -> Fetched:
+    format_ = format_of_type(content_type) if content_type is not None else None
     header = Message()
-    header["content-type"] = content_type or "text/plain"
+    header["content-type"] = content_type or OCTETS
+    if format_ is None or not format_.is_text:
+        return Fetched(content=body, content_type=header.get_content_type() if content_type else None)
     charset = header.get_content_charset("utf-8")
     if charset not in CHARSETS:
         raise Unprocessable("not_utf8", f"{host} sent charset {charset[:40]!r}; expected one of {', '.join(CHARSETS)}")
@@ -135,4 +139,4 @@ def _text(body: bytes, content_type: str | None, host: str) -> Fetched:
         text = body.decode(charset)
     except UnicodeDecodeError as error:
         raise Unprocessable("not_utf8", f"the body from {host} is not {charset!r} text: {error}") from error
-    return Fetched(text=text, content_type=header.get_content_type() if content_type else None)
+    return Fetched(text=text, content_type=header.get_content_type())

@@ -3,13 +3,14 @@
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from schemas.events import DocumentAccepted, DocumentSubmitted
 from schemas.ids import DocumentKey
 from schemas.topics import DOCUMENTS
-from streams.intake.submission import check_text, content_type_of, parse
+from streams.intake.submission import check_content, check_text, parse, type_of_file, type_of_text
 from streams.intake.uri_source import Fetched, UriSource
 from streams.ports import Clock, DocumentStore
 from streams.progress import became, key_of
@@ -26,7 +27,7 @@ class Intake:
         documents: gives versions.
         uris: fetches documents that were submitted by uri.
         clock: stamps what is accepted.
-        document_max_bytes: largest text, bytes of UTF-8.
+        document_max_bytes: largest file, or text in UTF-8.
     """
 
     documents: DocumentStore
@@ -65,16 +66,17 @@ class Intake:
         submission = parse(record.raw)
         event = submission.event
         if event.uri is not None:
-            fetched = await self.uris.fetch(event.uri)
+            source = await self.uris.fetch(event.uri)
         else:
-            fetched = Fetched(text=event.text or "", content_type=None)
-        check_text(fetched.text, self.document_max_bytes)
+            source = Fetched(text=event.text or "", content=event.content)
         document = DocumentAccepted(
             tenant=key.tenant,
             document=key.document,
             version=0,
-            text=fetched.text,
-            content_type=content_type_of(event.content_type or fetched.content_type, key.document),
+            text=source.text,
+            content=source.content,
+            filename=event.filename,
+            content_type=self._content_type(event, source, key),
             collection=event.collection,
             title=event.title,
             uri=event.uri,
@@ -84,6 +86,17 @@ class Intake:
             submitted_ms=record.timestamp_ms,
         )
         return document, submission.unknown_fields
+
+    def _content_type(self, event: DocumentSubmitted, source: Fetched, key: DocumentKey) -> str:
+        """Check text or file, and return its content type."""
+        declared = event.content_type or source.content_type
+        path = unquote(urlsplit(event.uri).path) if event.uri is not None else ""
+        names = [event.filename or "", path, key.document]
+        if source.content is None:
+            check_text(source.text, self.document_max_bytes)
+            return type_of_text(declared, names)
+        check_content(source.content, self.document_max_bytes)
+        return type_of_file(declared, names)
 
     def _warning(self, key: DocumentKey, version: int, unknown_fields: tuple[str, ...]) -> Outbound:
         named = ", ".join(repr(name[:80]) for name in unknown_fields[:WARNED_FIELDS_MAX])
@@ -102,5 +115,5 @@ def _attributes(document: DocumentAccepted | None) -> Mapping[str, Any]:
         "content_type": document.content_type,
         "metadata": document.metadata,
         "acl": document.acl,
-        "n_bytes": len(document.text.encode()),
+        "n_bytes": len(document.text.encode() if document.content is None else document.content),
     }

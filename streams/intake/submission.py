@@ -2,27 +2,22 @@
 
 import codecs
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from schemas.events import DocumentSubmitted
+from schemas.formats import OCTETS, TAKEN, format_of_name, format_of_type
 from streams.errors import Unprocessable
-
-CONTENT_TYPES: Final = {
-    "text/plain": (".txt", ".text"),
-    "text/markdown": (".md", ".markdown"),
-    "text/html": (".html", ".htm", ".xhtml"),
-}
-"""Known content types, and the endings of document ids that stand for them."""
 
 METADATA_MAX_BYTES: Final = 64 * 1024
 NAME_MAX_CHARS: Final = 256
 """Of a collection, a metadata field or an ACL group."""
 TITLE_MAX_CHARS: Final = 2_000
 URI_MAX_CHARS: Final = 2_048
+FILENAME_MAX_CHARS: Final = 1_024
 ACL_MAX_GROUPS: Final = 1_000
 
 _FIELDS: Final = DocumentSubmitted.__struct_fields__
@@ -41,18 +36,23 @@ def parse(raw: bytes) -> Submission:
     """Read and check the value of a record.
 
     Raises:
-        Unprocessable: not UTF-8, not a JSON object of the right shape, not exactly one of `text` and `uri`, characters
-            that cannot be stored, or a bound is passed. The message says what to send instead.
+        Unprocessable: not UTF-8, not a JSON object of the right shape, not exactly one of `text`, `uri` and `content`,
+            a `content` that is not base64, characters that cannot be stored, or a bound is passed. The message says
+            what to send instead.
     """
     value = _object(raw)
     try:
         event = msgspec.convert({name: value[name] for name in _FIELDS if name in value}, DocumentSubmitted)
     except msgspec.ValidationError as error:
+        if isinstance(value.get("content"), str) and str(error).endswith("`$.content`"):
+            raise Unprocessable(
+                "not_base64", "'content' is not base64; send the bytes of the file in standard base64, in one line"
+            ) from error
         raise Unprocessable(
             "bad_field", f"a field has the wrong type: {error}; see the schema DocumentSubmitted"
         ) from error
-    if (event.text is None) == (event.uri is None):
-        raise Unprocessable("text_or_uri", "expected exactly one of 'text' and 'uri'")
+    if [event.text, event.uri, event.content].count(None) != 2:
+        raise Unprocessable("text_uri_or_content", "expected exactly one of 'text', 'uri' and 'content'")
     _check_characters(value)
     _check_bounds(event)
     _check_metadata(event.metadata)
@@ -78,24 +78,51 @@ def check_text(text: str, max_bytes: int) -> int:
     return n_bytes
 
 
-def content_type_of(declared: str | None, document: str) -> str:
-    """Return the content type: as declared (parameters left off), else by the ending of the id, else plain text.
+def check_content(content: bytes, max_bytes: int) -> None:
+    """Check the bytes of a file.
 
     Raises:
-        Unprocessable: declared, and not a known one.
+        Unprocessable: empty or too large.
+    """
+    if len(content) > max_bytes:
+        raise Unprocessable(
+            "too_large", f"the file has {len(content)} bytes; expected at most {max_bytes}: split the document"
+        )
+    if not content:
+        raise Unprocessable("empty", "the file is empty; to delete the document send a null value")
+
+
+def type_of_text(declared: str | None, names: Sequence[str]) -> str:
+    """Return the content type of a text: as declared, else by the ending of the first name that has one, else plain.
+
+    Raises:
+        Unprocessable: declared, and not one of a text.
     """
     if declared is not None:
-        media_type = declared.partition(";")[0].strip().lower()
-        if media_type not in CONTENT_TYPES:
-            raise Unprocessable(
-                "unsupported_content_type",
-                f"content type {declared[:80]!r}; expected one of {', '.join(CONTENT_TYPES)}",
-            )
-        return media_type
-    for media_type, endings in CONTENT_TYPES.items():
-        if document.lower().endswith(endings):
-            return media_type
-    return "text/plain"
+        format_ = format_of_type(declared)
+        if format_ is None or not format_.is_text:
+            instead = "send the bytes of the file as 'content'" if format_ else f"expected one of {TAKEN}"
+            raise Unprocessable("unsupported_content_type", f"content type {declared[:80]!r} of a text; {instead}")
+        return format_.content_type
+    named = (format_of_name(name) for name in names)
+    return next((format_.content_type for format_ in named if format_ and format_.is_text), "text/plain")
+
+
+def type_of_file(declared: str | None, names: Sequence[str]) -> str:
+    """Return the content type of a file: as declared, else by the ending of the first name that has one.
+
+    Where neither tells, it is `application/octet-stream`, and the parser looks at the bytes.
+
+    Raises:
+        Unprocessable: declared as what is not taken, and no name says otherwise.
+    """
+    format_ = format_of_type(declared) if declared is not None else None
+    format_ = format_ or next(filter(None, map(format_of_name, names)), None)
+    if format_ is not None:
+        return format_.content_type
+    if declared is not None and declared.partition(";")[0].strip().lower() != OCTETS:
+        raise Unprocessable("unsupported_content_type", f"content type {declared[:80]!r}; expected one of {TAKEN}")
+    return OCTETS
 
 
 def _object(raw: bytes) -> Mapping[str, Any]:
@@ -129,7 +156,7 @@ def _undecodable(raw: bytes, error: Exception) -> Unprocessable:
 
 def _check_characters(value: Mapping[str, Any]) -> None:
     for name in _FIELDS:
-        if name != "text" and any("\x00" in text for text in _texts(value.get(name))):
+        if name not in ("text", "content") and any("\x00" in text for text in _texts(value.get(name))):
             raise Unprocessable("nul_character", f"field {name!r} holds a NUL character; remove it")
 
 
@@ -150,6 +177,7 @@ def _check_bounds(event: DocumentSubmitted) -> None:
         ("collection", event.collection, NAME_MAX_CHARS),
         ("title", event.title, TITLE_MAX_CHARS),
         ("uri", event.uri, URI_MAX_CHARS),
+        ("filename", event.filename, FILENAME_MAX_CHARS),
     ):
         if text is not None and len(text) > limit:
             raise Unprocessable("too_long", f"field {field!r} has {len(text)} characters; expected at most {limit}")

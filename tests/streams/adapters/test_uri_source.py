@@ -133,8 +133,25 @@ async def test_a_charset_that_few_use_is_refused() -> None:
         await source(answer).fetch(DOCS)
 
 
-async def test_a_body_that_is_no_text_is_refused() -> None:
+@pytest.mark.parametrize(
+    ("content_type", "expected"),
+    [
+        ("application/pdf; x=y", "application/pdf"),
+        ("application/octet-stream", "application/octet-stream"),
+        (None, None),
+    ],
+)
+async def test_what_is_no_text_comes_as_bytes(content_type: str | None, expected: str | None) -> None:
+    headers = {"content-type": content_type} if content_type else {}
+
+    fetched = await source(lambda _: httpx.Response(200, headers=headers, content=body(b"\xff\xfe"))).fetch(DOCS)
+
+    assert fetched == Fetched(content=b"\xff\xfe", content_type=expected)
+
+
+async def test_a_text_that_cannot_be_decoded_is_refused() -> None:
+    headers = {"content-type": "text/plain"}
     with pytest.raises(Unprocessable) as caught:
-        await source(lambda _: httpx.Response(200, content=body(b"\xff\xfe"))).fetch(DOCS)
+        await source(lambda _: httpx.Response(200, headers=headers, content=body(b"\xff\xfe"))).fetch(DOCS)
 
     assert caught.value.reason == "not_utf8"

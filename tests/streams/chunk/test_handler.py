@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from schemas.events import DocumentAccepted, DocumentChunked, LifecycleChanged
 from schemas.ids import DocumentId, DocumentKey, Tenant
@@ -16,6 +17,7 @@ from tests.doubles.blobs import MemoryBlobs
 from tests.doubles.clock import FrozenClock
 from tests.doubles.document_store import DocumentRow, MemoryDocuments
 from tests.doubles.parser import InlineParser
+from tests.streams.chunk.files import pdf
 from tests.streams.chunk.vocabulary import tokenizer_file
 
 GUIDE = DocumentKey(Tenant("acme"), DocumentId("guide"))
@@ -111,6 +113,15 @@ async def test_the_parsed_text_is_kept_by_its_hash_and_spans_index_it(handler: C
     [chunk] = event.chunks
     assert kept[chunk.start : chunk.end] == chunk.text == "# Gate\n\nThe water."
     assert (chunk.ordinal, chunk.headings, chunk.sentences) == (0, ["Gate"], [(8, 18)])
+
+
+async def test_a_file_is_parsed_and_its_chunks_know_their_pages(handler: ChunkDocument) -> None:
+    file = replace(accepted(""), content=pdf(["", "The water."]), content_type="application/octet-stream")
+
+    event = await chunked(handler, file)
+
+    assert [(chunk.text, chunk.page) for chunk in event.chunks] == [("The water.", 2)]
+    assert [chunk.page for chunk in (await chunked(handler, accepted())).chunks] == [None]
 
 
 async def test_a_given_title_wins_over_the_documents_own(handler: ChunkDocument) -> None:

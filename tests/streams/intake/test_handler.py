@@ -124,6 +124,30 @@ async def test_a_uri_is_fetched_and_its_text_travels() -> None:
     )
 
 
+async def test_a_file_travels_as_it_came() -> None:
+    documents = MemoryDocuments()
+    raw = b'{"content": "JVBERi0=", "filename": "plan.pdf", "content_type": "application/octet-stream"}'
+
+    outs = await drained(intake(documents)(submitted(raw)))
+
+    [out] = published(outs)
+    assert isinstance(out.event, DocumentAccepted)
+    assert (out.event.text, out.event.content, out.event.filename) == ("", b"%PDF-", "plan.pdf")
+    assert out.event.content_type == "application/pdf"
+    assert documents.rows[GUIDE].attributes["n_bytes"] == 5
+
+
+async def test_what_a_uri_names_may_be_a_file() -> None:
+    fetched = Fetched(content=b"%PDF-", content_type="application/octet-stream")
+    uris = MemoryUriSource(held={"https://a.example/my%20plan.pdf?v=1": fetched})
+
+    outs = await drained(intake(uris=uris)(submitted(b'{"uri": "https://a.example/my%20plan.pdf?v=1"}')))
+
+    [out] = published(outs)
+    assert isinstance(out.event, DocumentAccepted)
+    assert (out.event.content, out.event.content_type) == (b"%PDF-", "application/pdf")
+
+
 @pytest.mark.parametrize(
     ("key", "raw", "reason"),
     [
@@ -138,6 +162,9 @@ async def test_a_uri_is_fetched_and_its_text_travels() -> None:
         (b"acme/guide", b'{"text": "x", "content_type": "image/png"}', "unsupported_content_type"),
         (b"acme/guide", b'{"uri": "file:///etc/passwd"}', "uri_refused"),
         (b"acme/guide", b'{"text": "' + b"x" * 1_001 + b'"}', "too_large"),
+        (b"acme/guide", b'{"content": "' + b"eHh4" * 334 + b'"}', "too_large"),
+        (b"acme/guide", b'{"content": ""}', "empty"),
+        (b"acme/guide", b'{"content": "eA==", "content_type": "image/png"}', "unsupported_content_type"),
     ],
 )
 async def test_a_bad_record_spends_no_version(key: bytes | None, raw: bytes, reason: str) -> None:

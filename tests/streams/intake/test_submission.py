@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.formats import OCTETS
 from streams.errors import Unprocessable
-from streams.intake.submission import check_text, content_type_of, parse
+from streams.intake.submission import check_content, check_text, parse, type_of_file, type_of_text
 
 
 def refusal(raw: bytes) -> Unprocessable:
@@ -46,8 +47,13 @@ def test_unknown_fields_are_named_and_kept_out() -> None:
         (b'{"text": "x", "acl": "staff"}', "bad_field", "$.acl"),
         (b'{"text": "x", "acl": [""]}', "bad_field", "acl"),
         (b'{"text": "x", "collection": " "}', "bad_field", "collection"),
-        (b"{}", "text_or_uri", "exactly one"),
-        (b'{"text": "x", "uri": "https://a/b"}', "text_or_uri", "exactly one"),
+        (b"{}", "text_uri_or_content", "exactly one"),
+        (b'{"text": "x", "uri": "https://a/b"}', "text_uri_or_content", "exactly one"),
+        (b'{"text": "x", "content": "eA=="}', "text_uri_or_content", "exactly one"),
+        (b'{"content": "no base64!"}', "not_base64", "standard base64, in one line"),
+        (b'{"content": "eA"}', "not_base64", "standard base64"),
+        (b'{"content": 3}', "bad_field", "$.content"),
+        (b'{"content": "eA==", "filename": "a\\u0000"}', "nul_character", "filename"),
         (b'{"text": "x", "title": "a\\u0000b"}', "nul_character", "title"),
         (b'{"text": "x", "metadata": {"a": ["\\u0000"]}}', "nul_character", "metadata"),
         (b'{"text": "x", "metadata": {"a\\u0000": 1}}', "nul_character", "metadata"),
@@ -69,6 +75,7 @@ def test_what_is_wrong_is_said(raw: bytes, reason: str, says: str) -> None:
     [
         {"title": "x" * 2_001},
         {"collection": "x" * 257},
+        {"filename": "x" * 1_025},
         {"acl": ["g"] * 1_001},
     ],
 )
@@ -117,20 +124,58 @@ def test_a_text_must_hold_text(text: str, reason: str) -> None:
     assert caught.value.reason == reason
 
 
+def test_a_file_is_measured_and_must_hold_something() -> None:
+    check_content(b"1234", max_bytes=4)
+    with pytest.raises(Unprocessable, match="has 4 bytes; expected at most 3"):
+        check_content(b"1234", max_bytes=3)
+    with pytest.raises(Unprocessable, match="is empty"):
+        check_content(b"", max_bytes=3)
+
+
+def test_a_file_travels_as_base64() -> None:
+    assert parse(b'{"content": "JVBERi0=", "filename": "a.pdf"}').event.content == b"%PDF-"
+
+
 @pytest.mark.parametrize(
-    ("declared", "document", "expected"),
+    ("declared", "names", "expected"),
     [
-        (None, "notes", "text/plain"),
-        (None, "docs/README.md", "text/markdown"),
-        (None, "docs/INDEX.HTML", "text/html"),
-        ("text/html; charset=utf-8", "docs/README.md", "text/html"),
-        ("TEXT/Markdown", "notes", "text/markdown"),
+        (None, ["notes"], "text/plain"),
+        (None, ["", "docs/README.md"], "text/markdown"),
+        (None, ["docs/INDEX.HTML"], "text/html"),
+        (None, ["report.pdf"], "text/plain"),
+        (None, ["a.csv", "b.md"], "text/csv"),
+        ("text/html; charset=utf-8", ["docs/README.md"], "text/html"),
+        ("TEXT/Markdown", ["notes"], "text/markdown"),
+        ("text/xml", ["notes"], "application/xml"),
     ],
 )
-def test_the_content_type_is_declared_or_told_by_the_id(declared: str | None, document: str, expected: str) -> None:
-    assert content_type_of(declared, document) == expected
+def test_the_type_of_a_text_is_declared_or_told_by_a_name(
+    declared: str | None, names: list[str], expected: str
+) -> None:
+    assert type_of_text(declared, names) == expected
+
+
+@pytest.mark.parametrize(
+    ("declared", "names", "expected"),
+    [
+        (None, ["a.PDF"], "application/pdf"),
+        (None, ["a", "b"], OCTETS),
+        (None, ["a.png"], OCTETS),
+        (OCTETS, ["", "docs/a.md"], "text/markdown"),
+        ("application/zip", ["book.epub"], "application/epub+zip"),
+        ("application/x-pdf", ["a.docx"], "application/pdf"),
+    ],
+)
+def test_the_type_of_a_file_is_declared_or_told_by_a_name(
+    declared: str | None, names: list[str], expected: str
+) -> None:
+    assert type_of_file(declared, names) == expected
 
 
 def test_an_unknown_content_type_is_refused_with_the_known_ones() -> None:
-    with pytest.raises(Unprocessable, match=r"'application/pdf'; expected one of text/plain, text/markdown, text/html"):
-        content_type_of("application/pdf", "a.pdf")
+    with pytest.raises(Unprocessable, match=r"'image/png'; expected one of plain text, Markdown, HTML"):
+        type_of_file("image/png", ["a.png"])
+    with pytest.raises(Unprocessable, match=r"'image/png' of a text; expected one of plain text"):
+        type_of_text("image/png", ["a.png"])
+    with pytest.raises(Unprocessable, match=r"'application/pdf' of a text; send the bytes of the file as 'content'"):
+        type_of_text("application/pdf", ["a.pdf"])
