@@ -110,26 +110,38 @@ class Follower:
         if self._woken is not None and not self._woken.done():
             self._woken.set_result(None)
 
+    def poll(self) -> Kept | None:
+        """Return the next record if it is at hand; None says nothing of what is to come.
+
+        Raises:
+            OutOfLog: see there.
+        """
+        memory = self._tail.memory
+        if self.lost:
+            self.lost = False
+            raise OutOfLog
+        if self.backlog:
+            return self.backlog.popleft()
+        if memory.first is None or self.position < memory.first:
+            return None
+        record = memory.after(self.group, self.position)
+        self.position = max(self.position, memory.next) if record is None else record.offset + 1
+        return record
+
+    async def more(self) -> None:
+        """Wait until `poll` may return a record, after it did not."""
+        memory = self._tail.memory
+        if memory.first is None:
+            await self._tail.until_started()
+        elif self.position >= memory.first:
+            await self._tail.wait(self)
+        else:
+            await self._tail.catch_up.wait(self)
+
     async def _next(self, last: int | None) -> Kept | None:
         """Wait for the next record; None once it is known that there is none up to offset `last`."""
-        memory = self._tail.memory
         while True:
-            if self.lost:
-                self.lost = False
-                raise OutOfLog
-            if self.backlog:
-                return self.backlog.popleft()
-            if last is not None and self.position > last:
-                return None
-            if memory.first is not None and self.position >= memory.first:
-                record = memory.after(self.group, self.position)
-                if record is not None:
-                    self.position = record.offset + 1
-                    return record
-                self.position = max(self.position, memory.next)
-                if last is None or self.position <= last:
-                    await self._tail.wait(self)
-            elif memory.first is None:
-                await self._tail.until_started()
-            else:
-                await self._tail.catch_up.wait(self)
+            record = self.poll()
+            if record is not None or (last is not None and self.position > last):
+                return record
+            await self.more()
