@@ -23,7 +23,7 @@ MISSING: Final = (
     "the local language model needs the package xllamacpp, which is not installed. "
     "In a checkout run make llm, else pip install 'headrace[llm]'; or run headrace up without --llm"
 )
-CONTEXT_TOKENS: Final = 512
+CONTEXT_TOKENS: Final = 256
 """Tokens of passages in a prompt: two cores read some 150 to 300 tokens in a second before they begin to write."""
 
 _SLOTS: Final = 2

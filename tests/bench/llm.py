@@ -49,7 +49,13 @@ QUESTIONS = (
     "What is the serving fence?",
 )
 FORGET = ("Count the birds on the wire.", "Name a colour that nobody likes.")
-MAX_TOKENS = 256
+MAX_TOKENS = 48
+SETTINGS = {
+    # on a busy machine, too, each question shall be answered by the model
+    "HEADRACE_LLM_FIRST_TOKEN_TIMEOUT_MS": "120000",
+    "HEADRACE_QUERY_TIMEOUT_MS": "120000",
+    "HEADRACE_LLM_MAX_TOKENS": str(MAX_TOKENS),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +140,9 @@ async def measure(stack: Stack, n: int) -> None:
         model = OpenaiModel(client=opened, name=settings["HEADRACE_LLM_MODEL"], max_tokens=MAX_TOKENS, token_s=60)
 
         async def forget() -> None:
-            for text in FORGET:
-                await direct(
-                    OpenaiModel(client=opened, name=model.name, max_tokens=1, token_s=60), [Message("user", text)]
-                )
+            # both at once, so that each takes one of the server's two slots
+            short = OpenaiModel(client=opened, name=model.name, max_tokens=1, token_s=60)
+            await asyncio.gather(*(direct(short, [Message("user", text)]) for text in FORGET))
 
         for number in range(-1, n):  # the first one warms both up
             question = QUESTIONS[number % len(QUESTIONS)]
@@ -179,7 +184,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=14, help="pairs measured")
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="headrace-") as folder, running(Path(folder), Options(llm=True)) as stack:
+    options = Options(llm=True, env=SETTINGS)
+    with tempfile.TemporaryDirectory(prefix="headrace-") as folder, running(Path(folder), options) as stack:
         asyncio.run(measure(stack, arguments.n))
 
 

@@ -61,7 +61,7 @@ def test_a_context_that_was_set_is_kept(home: Home, monkeypatch: pytest.MonkeyPa
         return phases(home, Options(llm=True, processes=PROCESSES), PORTS)[-1][1].env["HEADRACE_LLM_CONTEXT_TOKENS"]
 
     monkeypatch.delenv("HEADRACE_LLM_CONTEXT_TOKENS", raising=False)
-    assert told() == "512"
+    assert told() == "256"
     monkeypatch.setenv("HEADRACE_LLM_CONTEXT_TOKENS", "1024")
     assert told() == "1024"
 
