@@ -8,7 +8,7 @@ from urllib.parse import unquote_to_bytes
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
-from gateway.auth import Authenticated
+from gateway.auth import Authenticated, Caller
 from gateway.idempotency import IdempotencyKey, IdOf, once
 from gateway.models import (
     DocumentDescription,
@@ -24,6 +24,7 @@ from gateway.ports import DocumentRow, Services
 from gateway.problems import Problem, invalid
 from gateway.submit import Submission, submit
 from gateway.trace import Traceparent
+from gateway.uploads import Uploaded
 from schemas.codec import BlobMissing
 from schemas.events import DocumentSubmitted
 from schemas.ids import DocumentId, DocumentKey, InvalidId, Tenant, parse_document_id
@@ -57,6 +58,17 @@ def document_in_path(
 
 
 InPath = Annotated[DocumentId, Depends(document_in_path)]
+Submitted = Annotated[str | None, Query(pattern=_SUBMISSION, description="as in the receipt")]
+
+
+def check_collection(collection: str | None) -> None:
+    """Refuse what is no collection's name.
+
+    Raises:
+        Problem: 422.
+    """
+    if collection is not None and "\x00" in collection:
+        raise invalid("query parameter collection", "holds a NUL character; no collection does", collection)
 
 
 @router.post("/ingest", status_code=202)
@@ -68,13 +80,30 @@ async def ingest(
     idempotency_key: IdempotencyKey,
 ) -> IngestResponse:
     """Add or replace documents. Answers once Kafka has all of them; `url` shows what becomes of each."""
+    return await _ingested(body, "POST /v1/ingest", caller, services, trace, idempotency_key)
 
+
+@router.post("/documents", status_code=202)
+async def upload(
+    body: Uploaded,
+    caller: Authenticated,
+    services: ServicesOf,
+    trace: Traceparent,
+    idempotency_key: IdempotencyKey,
+) -> IngestResponse:
+    """Add or replace documents by their files; the id of each is the name of its file, if no other is given."""
+    return await _ingested(body, "POST /v1/documents", caller, services, trace, idempotency_key)
+
+
+async def _ingested(
+    body: IngestRequest, route: str, caller: Caller, services: Services, trace: str, key: str | None
+) -> IngestResponse:
     async def send(id_of: IdOf) -> IngestResponse:
         submissions = [_submission(caller.tenant, each, id_of(n)) for n, each in enumerate(body.documents)]
         return IngestResponse(documents=await submit(services, submissions, trace))
 
-    asked = body.model_dump(mode="json", exclude_defaults=True)
-    return await once(services, caller, idempotency_key, "POST /v1/ingest", asked, IngestResponse, send)
+    asked = body.model_dump(mode="json", exclude_defaults=True) if key is not None else None
+    return await once(services, caller, key, route, asked, IngestResponse, send)
 
 
 def _submission(tenant: Tenant, document: SubmittedDocument, made_id: str) -> Submission:
@@ -82,6 +111,8 @@ def _submission(tenant: Tenant, document: SubmittedDocument, made_id: str) -> Su
     event = DocumentSubmitted(
         text=document.text,
         uri=document.uri,
+        content=document.content,
+        filename=document.filename,
         title=document.title,
         content_type=document.content_type,
         collection=document.collection,
@@ -103,8 +134,7 @@ async def list_documents(
     """List documents that the caller may read, in order of id; deleted ones only with `status=deleted`."""
     if status is not None and status not in STATUSES:
         raise invalid("query parameter status", f"expected one of {', '.join(STATUSES)}", status)
-    if collection is not None and "\x00" in collection:
-        raise invalid("query parameter collection", "holds a NUL character; no collection does", collection)
+    check_collection(collection)
     after = _read_cursor(cursor)
     rows = await services.documents.page(caller, collection=collection, status=status, after=after, limit=limit + 1)
     more = len(rows) > limit
@@ -129,9 +159,20 @@ async def describe(
     document: InPath,
     caller: Authenticated,
     services: ServicesOf,
-    submission: Annotated[str | None, Query(pattern=_SUBMISSION, description="as in the receipt")] = None,
+    submission: Submitted = None,
 ) -> DocumentDescription:
     """Describe a document. With `submission`, `status` is `submitted` until that submission was looked at."""
+    return await standing(services, caller, document, submission)
+
+
+async def standing(
+    services: Services, caller: Caller, document: str, submission: str | None = None
+) -> DocumentDescription:
+    """Describe a document as it stands.
+
+    Raises:
+        Problem: 404, there is none that the caller may read; 503, Postgres is away.
+    """
     row = (await services.documents.find(caller, [document])).get(document)
     shown = _looked_up(document, row, submission)
     if shown.status == "submitted":

@@ -1,5 +1,7 @@
 """Requests and responses as JSON, with an example each."""
 
+import base64
+import binascii
 import json
 import math
 from datetime import datetime
@@ -8,16 +10,20 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
+    PlainSerializer,
     StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
+    WithJsonSchema,
     model_validator,
 )
 
 from schemas.events import Answer, Citation, Evidence, FeedbackGiven, Scores
+from schemas.formats import TAKEN
 from schemas.ids import parse_document_id
 
 DOCUMENTS_MAX: Final = 1_000
@@ -64,6 +70,25 @@ def _https(uri: str) -> str:
     return uri
 
 
+def _from_base64(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"is not base64 ({error}); send the bytes of the file in standard base64") from error
+
+
+def _to_base64(content: bytes) -> str:
+    return base64.b64encode(content).decode()
+
+
+def _not_empty(content: bytes) -> bytes:
+    if not content:
+        raise ValueError("is empty; expected the bytes of a file")
+    return content
+
+
 def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
     _walk(value)
     n_bytes = len(json.dumps(value, ensure_ascii=False).encode())
@@ -100,6 +125,13 @@ def _storable_scalar(value: str | int | float | bool) -> str | int | float | boo
 
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_storable)]
 DocumentId = Annotated[str, AfterValidator(_document_id)]
+Content = Annotated[
+    bytes,
+    BeforeValidator(_from_base64),
+    AfterValidator(_not_empty),
+    PlainSerializer(_to_base64, when_used="json"),
+    WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
+]
 Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, AfterValidator(_storable_scalar)]
 
 
@@ -111,14 +143,18 @@ class _Request(BaseModel):
 
 
 class SubmittedDocument(_Request):
-    """A document to add or replace; exactly one of `text` and `uri`."""
+    """A document to add or replace; exactly one of `text`, `uri` and `content`."""
 
     id: DocumentId | None = Field(None, description="1 to 512 bytes, unique in the tenant; made when left off")
     text: Annotated[str, AfterValidator(_unicode), AfterValidator(_not_blank)] | None = None
     uri: Annotated[str, Field(max_length=2048), AfterValidator(_storable), AfterValidator(_https)] | None = None
+    content: Content | None = Field(None, description="the bytes of a file, in base64")
+    filename: Annotated[str, Field(max_length=1024), AfterValidator(_storable)] | None = Field(
+        None, description="of `content`; tells its format where `content_type` does not"
+    )
     title: Annotated[str, Field(max_length=2000), AfterValidator(_storable)] | None = None
     content_type: Annotated[str, Field(max_length=255), AfterValidator(_storable)] | None = Field(
-        None, description="text/markdown, text/html or text/plain; guessed from the id when left off"
+        None, description=f"told from filename or id, else from the bytes, when left off; taken are: {TAKEN}"
     )
     metadata: Annotated[dict[Name, Any], AfterValidator(_storable_json)] = Field(default_factory=dict)
     collection: Name = "default"
@@ -128,9 +164,10 @@ class SubmittedDocument(_Request):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        if (self.text is None) == (self.uri is None):
-            given = "both" if self.text is not None else "none"
-            raise ValueError(f"expected exactly one of 'text' and 'uri'; {given} was given")
+        given = [name for name in ("text", "uri", "content") if getattr(self, name) is not None]
+        if len(given) != 1:
+            named = " and ".join(given) or "none"
+            raise ValueError(f"expected exactly one of 'text', 'uri' and 'content'; {named} was given")
         return self
 
 
@@ -217,6 +254,20 @@ class DocumentPage(BaseModel):
 
     documents: list[DocumentDescription]
     next_cursor: str | None = None
+
+
+class LifecycleShown(BaseModel):
+    """A document version has reached a stage; `reason` and `message` say why it failed or what it was warned of."""
+
+    id: str = Field(examples=["manual/gates.md"])
+    status: str = Field(examples=["indexed"])
+    stage: str = Field(examples=["index"])
+    version: int = Field(examples=[2])
+    generation: str | None = Field(None, examples=["g1"])
+    n_chunks: int | None = Field(None, examples=[4])
+    reason: str | None = None
+    message: str | None = None
+    at: datetime
 
 
 class LookedUp(_Request):

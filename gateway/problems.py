@@ -21,6 +21,7 @@ _TITLES: Final = {
     409: "Conflict",
     413: "Body too large",
     422: "Invalid request",
+    429: "Too many requests",
     500: "Internal error",
     503: "Temporarily unavailable",
     504: "Out of time",
@@ -107,6 +108,8 @@ def _from_http(request: Request, error: HTTPException) -> Problem:
     if isinstance(error, Problem):
         return error
     headers, path = error.headers or {}, request.url.path
+    if error.status_code == 400 and request.headers.get("content-type", "").startswith("multipart/"):
+        return Problem(422, "invalid", f"the body cannot be read as multipart/form-data: {error.detail}")
     if error.status_code == 400:
         # What FastAPI says of bytes that are no JSON at all, such as another encoding.
         return Problem(422, "invalid", "the body is not JSON in UTF-8")
