@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from backbone.kafka import Delivered
 from backbone.settings import GatewaySettings
 from gateway.auth import ApiKeys, Caller
+from gateway.log.shared import SharedLog
 from gateway.replies import Replies
 from gateway.sse import OpenStreams
 from schemas.codec import Blobs
@@ -278,5 +279,6 @@ class Services:
     swept: SweptRows
     idempotency: KeyRows
     replies: Replies
+    lifecycle: SharedLog
     streams: OpenStreams
     checks: Mapping[str, Callable[[], Awaitable[object]]]

@@ -157,9 +157,11 @@ class EventStream(Response):
         self._streams.watch(self)
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            await self._put(b"retry: %d\n\n" % RETRY_MS)
+            # Within the first event: some readers take a block of its own for an event.
+            hint = b"retry: %d\n" % RETRY_MS
             async for event in self._events:
-                await self._put(frame(event))
+                await self._put(hint + frame(event))
+                hint = b""
         except asyncio.CancelledError:
             if not self._ending or self._task is None:
                 raise

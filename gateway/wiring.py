@@ -15,6 +15,7 @@ from backbone.settings import GatewaySettings
 from gateway.auth import ApiKeys
 from gateway.document_rows import PostgresDocumentRows
 from gateway.key_rows import PostgresKeyRows
+from gateway.log.shared import SharedLog, tenant_of
 from gateway.ports import Services
 from gateway.questions import PostgresQuestionRows
 from gateway.replies import Replies
@@ -23,7 +24,7 @@ from gateway.sse import OpenStreams
 from gateway.sweeper import Sweeper
 from gateway.swept_rows import PostgresSweptRows
 from gateway.topic_id import TopicId
-from schemas.topics import ANSWERS, INGEST
+from schemas.topics import ANSWERS, INGEST, LIFECYCLE
 
 _logger = logging.getLogger(__name__)
 
@@ -38,6 +39,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     keys = ApiKeys(settings.api_keys_file)
     blobs, admin = FolderBlobs(settings.objects_dir), Admin(settings)
     replies = Replies(partial(PartitionReader, settings, ANSWERS.name), blobs)
+    lifecycle = SharedLog(partial(PartitionReader, settings, LIFECYCLE.name), group_of=tenant_of)
     pool = await open_pool(settings)
     questions = PostgresQuestionRows(pool=pool, alias=settings.generation_alias)
 
@@ -47,7 +49,8 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
 
     reading = asyncio.create_task(replies.log.run(), name="replies")
     leasing = asyncio.create_task(ReplyLease(pool=pool, admin=admin, replies=replies).run(), name="reply lease")
-    for task in (reading, leasing):
+    following = asyncio.create_task(lifecycle.run(), name="lifecycle")
+    for task in (reading, leasing, following):
         task.add_done_callback(_say_why_it_ended)
     try:
         async with Publisher(settings, on_broken=_end) as publisher:
@@ -61,6 +64,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 swept=PostgresSweptRows(pool=pool, republish_after_s=settings.republish_after_ms / 1000),
                 idempotency=PostgresKeyRows(pool=pool),
                 replies=replies,
+                lifecycle=lifecycle,
                 streams=OpenStreams(settings.streams_max),
                 checks={
                     "kafka": lambda: admin.end_offsets(INGEST.name),
@@ -76,7 +80,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 sweeping.cancel()
                 await asyncio.gather(sweeping, return_exceptions=True)
     finally:
-        for task in (leasing, reading):
+        for task in (leasing, reading, following):
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
         await pool.close()

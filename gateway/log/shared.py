@@ -32,6 +32,11 @@ def whole_key(key: bytes) -> bytes:
     return key
 
 
+def tenant_of(key: bytes) -> bytes:
+    """Let records of one tenant be a group, where keys are `tenant/document`."""
+    return key.partition(b"/")[0]
+
+
 class SharedLog:
     """Reads the partitions that somebody follows or holds, each once, whatever the number of followers.
 

@@ -15,7 +15,7 @@ from gateway.auth import Caller
 from gateway.ports import DocumentRow, HeldKey, KeyRow, QuestionRow, Requeued
 from gateway.questions import DEADLINE_EXCEEDED, NO_PLACE
 from schemas.events import Answer, Event, FeedbackGiven, QueryAsked, Reply
-from schemas.topics import ANSWERS, QUERIES, Topic
+from schemas.topics import ANSWERS, LIFECYCLE, QUERIES, Topic
 from tests.doubles.partition_log import MemoryLog
 
 OPEN = {"pending", "claimed"}
@@ -242,9 +242,12 @@ class MemorySweptRows:
 
 @dataclass(kw_only=True)
 class MemoryReplies:
-    """Puts replies into partition 2 of the log that a gateway reads."""
+    """Puts replies into partition 2 of the log that a gateway reads, and changes of documents into another."""
 
     log: MemoryLog = field(default_factory=lambda: MemoryLog(ANSWERS.name, {0: 0, 1: 0, 2: 41}))
+    lifecycle: MemoryLog = field(
+        default_factory=lambda: MemoryLog(LIFECYCLE.name, dict.fromkeys(range(LIFECYCLE.partitions), 0))
+    )
 
     async def put(self, *replies: Reply) -> None:
         for reply in replies:

@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from backbone.settings import GatewaySettings
 from gateway.app import create_app
 from gateway.auth import ApiKeys
+from gateway.log.shared import SharedLog, tenant_of
 from gateway.ports import DocumentRow, QuestionRow, Services
 from gateway.replies import Replies
 from gateway.sse import OpenStreams
@@ -83,7 +84,8 @@ async def gateway_in_memory(
     async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
         replies = Replies(kafka.log.open, blobs)
         replies.lease(partition)
-        reading = asyncio.create_task(replies.log.run())
+        lifecycle = SharedLog(kafka.lifecycle.open, group_of=tenant_of)
+        reading = [asyncio.create_task(log.run()) for log in (replies.log, lifecycle)]
         tail = replies.log.tail(partition)
         assert tail is not None
         await tail.until_current()
@@ -97,11 +99,13 @@ async def gateway_in_memory(
             swept=swept,
             idempotency=MemoryKeyRows(),
             replies=replies,
+            lifecycle=lifecycle,
             streams=OpenStreams(settings.streams_max),
             checks={"kafka": check_kafka, "objects": blobs.check},
         )
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
     app = create_app(configured, connect)
 

@@ -84,7 +84,7 @@ async def test_a_stream_begins_with_the_pause_before_a_reader_comes_again_and_en
 
     await begin(streams, events, connection)
 
-    assert connection.body.startswith(b"retry: 1000\n\nid: 2:1\n")
+    assert connection.body.startswith(b"retry: 1000\nid: 2:1\n")
     assert connection.sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
     assert (streams.n_open, events.closed) == (0, True)
 
