@@ -75,7 +75,10 @@ class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySet
     republish_after_ms: int = Field(
         2_000, ge=100, le=60_000, description="an end that is stored but not published for this long is published again"
     )
-    questions_max: int = Field(256, ge=1, description="accepted questions without an end, of all tenants together")
+    questions_max: int = Field(
+        256, ge=1, description="accepted questions without an end, of all tenants together; fewer where they end slowly"
+    )
+    questions_min: int = Field(2, ge=1, description="however slowly questions end, so many may be open")
     questions_per_tenant_max: int = Field(128, ge=1, description="accepted questions without an end, of one tenant")
     streams_max: int = Field(4_000, ge=1, description="event streams that this gateway holds open")
 

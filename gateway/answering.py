@@ -286,6 +286,7 @@ class _Stream:
         return [AnswerEvent(name="answer", data=data, place=place)]
 
     def _count(self, outcome: str) -> None:
+        self.services.admission.ended(self.asked.event.query)
         if self.is_first:
             QUESTIONS.labels(outcome).inc()
 

@@ -5,6 +5,7 @@ import time
 from dataclasses import dataclass, replace
 
 from backbone.kafka import PublishFailed
+from gateway.admission import Who
 from gateway.auth import Caller
 from gateway.idempotency import ids_of
 from gateway.models import QueryRequest, SearchRequest
@@ -56,8 +57,8 @@ async def ask(
     """Accept a question: its row first, then Kafka. With an Idempotency-Key, the question that it asked before.
 
     Raises:
-        Problem: 503, Postgres or Kafka is away; the question is rejected and will not be answered. 422, the key was
-            used for another request.
+        Problem: 429, too many are open; 503, Postgres or Kafka is away, the question is rejected and will not be
+            answered; 422, the key was used for another request.
     """
     _check_replies(services)
     query: str = new_query_id()
@@ -67,6 +68,12 @@ async def ask(
         query = (await ids_of(services, caller, key, "POST /v1/query", asked_for))(0)
         if (earlier := await _earlier(services, caller, query, traceparent)) is not None:
             return earlier
+    # After the look at what the key asked before: a repeat creates nothing, so it is never refused.
+    async with services.admission.admitted(caller.tenant, query, Who.of(caller.tenant, body.model_dump_json(), key)):
+        return await _accept(services, caller, body, query, traceparent)
+
+
+async def _accept(services: Services, caller: Caller, body: QueryRequest, query: str, traceparent: str) -> Asked:
     asked = await _prepare(services, caller, body, query)
     row = await services.questions.insert(asked.event, reply_offset=asked.reply_offset)
     if row is None:
@@ -100,16 +107,20 @@ async def _earlier(services: Services, caller: Caller, query: str, traceparent: 
 async def search(services: Services, caller: Caller, body: SearchRequest, traceparent: str) -> Asked:
     """Send a bare search, which has no row.
 
+    Whoever sends it tells `services.searches` of its end.
+
     Raises:
-        Problem: 503, Postgres or Kafka is away.
+        Problem: 429, too many are open; 503, Postgres or Kafka is away.
     """
     _check_replies(services)
-    asked = await _prepare(services, caller, body, new_query_id())
-    try:
-        await produce(services, asked.event, traceparent)
-    except (PublishFailed, OSError) as error:
-        raise unavailable("Kafka", error) from error
-    return asked
+    query = new_query_id()
+    async with services.searches.admitted(caller.tenant, query, Who.of(caller.tenant, body.model_dump_json(), None)):
+        asked = await _prepare(services, caller, body, query)
+        try:
+            await produce(services, asked.event, traceparent)
+        except (PublishFailed, OSError) as error:
+            raise unavailable("Kafka", error) from error
+        return asked
 
 
 def _check_replies(services: Services) -> None:

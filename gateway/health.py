@@ -17,9 +17,11 @@ _CHECK_TIMEOUT_S: Final = 3.0
 
 
 class Part(BaseModel):
-    """One dependency; `why` says why it does not work."""
+    """One dependency; `why` says why it does not work. Without one that is not `needed` the gateway serves all the
+    same."""
 
     ok: bool
+    needed: bool = True
     why: str | None = None
 
 
@@ -38,23 +40,26 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(services: ServicesOf) -> JSONResponse:
-    """Check every dependency; 503 where one does not work."""
-    found = await asyncio.gather(*(_check(check) for check in services.checks.values()))
-    readiness = Readiness(ready=all(part.ok for part in found), parts=dict(zip(services.checks, found, strict=True)))
+    """Check every dependency; 503 where one that is needed does not work."""
+    checks = [(name, check, True) for name, check in services.checks.items()]
+    checks += [(name, check, False) for name, check in services.optional_checks.items()]
+    found = await asyncio.gather(*(_check(check, needed=needed) for _, check, needed in checks))
+    parts = {name: part for (name, _, _), part in zip(checks, found, strict=True)}
+    readiness = Readiness(ready=all(part.ok or not part.needed for part in found), parts=parts)
     return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)
 
 
-async def _check(check: Callable[[], Awaitable[object]]) -> Part:
+async def _check(check: Callable[[], Awaitable[object]], *, needed: bool) -> Part:
     try:
         async with asyncio.timeout(_CHECK_TIMEOUT_S):
             await check()
     except TimeoutError:
-        return Part(ok=False, why=f"no answer within {_CHECK_TIMEOUT_S} seconds")
+        return Part(ok=False, needed=needed, why=f"no answer within {_CHECK_TIMEOUT_S} seconds")
     except Problem as error:
-        return Part(ok=False, why=str(error.detail))
+        return Part(ok=False, needed=needed, why=str(error.detail))
     except Exception as error:
-        return Part(ok=False, why=f"{type(error).__name__}: {error}")
-    return Part(ok=True)
+        return Part(ok=False, needed=needed, why=f"{type(error).__name__}: {error}")
+    return Part(ok=True, needed=needed)
 
 
 @router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from backbone.kafka import Delivered
 from backbone.settings import GatewaySettings
+from gateway.admission import Admission
 from gateway.auth import ApiKeys, Caller
 from gateway.log.shared import SharedLog
 from gateway.replies import Replies
@@ -267,7 +268,8 @@ class KeyRows(Protocol):
 class Services:
     """All that the routes use.
 
-    `checks` maps the name of a dependency to what raises, with the reason, when it does not work.
+    `checks` maps the name of a dependency to what raises, with the reason, when it does not work; without those of
+    `optional_checks` the gateway serves all the same. `admission` lets questions in, `searches` bare searches.
     """
 
     settings: GatewaySettings
@@ -281,4 +283,7 @@ class Services:
     replies: Replies
     lifecycle: SharedLog
     streams: OpenStreams
+    admission: Admission
+    searches: Admission
     checks: Mapping[str, Callable[[], Awaitable[object]]]
+    optional_checks: Mapping[str, Callable[[], Awaitable[object]]]

@@ -4,10 +4,12 @@ import asyncio
 
 from fastapi import APIRouter
 
+from gateway.asking import Asked
 from gateway.asking import search as send_search
 from gateway.auth import Authenticated
 from gateway.documents import ServicesOf
 from gateway.models import Passage, SearchRequest, SearchResponse
+from gateway.ports import Services
 from gateway.problems import Problem
 from gateway.questions import problem_of
 from gateway.trace import Traceparent
@@ -21,9 +23,17 @@ async def search(
 ) -> SearchResponse:
     """Find passages. `score` orders them; `scores` holds what each ranker gave."""
     asked = await send_search(services, caller, body, trace)
+    try:
+        return await _hits(services, asked)
+    finally:
+        services.searches.ended(asked.event.query)
+
+
+async def _hits(services: Services, asked: Asked) -> SearchResponse:
+    event = asked.event
     until_s = asyncio.get_running_loop().time() + asked.left_s()
     with services.replies.follow(
-        asked.event.query, tenant=caller.tenant, partition=asked.event.reply_partition, offset=asked.reply_offset
+        event.query, tenant=event.tenant, partition=event.reply_partition, offset=asked.reply_offset
     ) as replies:
         while True:
             try:
@@ -32,7 +42,7 @@ async def search(
                 detail = "no worker answered the search in time; look at headrace status, or try again"
                 raise Problem(504, "deadline_exceeded", detail) from error
             if reply.type == "error":
-                raise problem_of(reply.error or "failed", reply.message or "the search failed", asked.event.query)
+                raise problem_of(reply.error or "failed", reply.message or "the search failed", event.query)
             if reply.type == "hits":
                 hits = [Passage.of(evidence) for evidence in reply.evidence or ()]
                 return SearchResponse(hits=hits, latency_ms=round(asked.elapsed_s() * 1000, 3))

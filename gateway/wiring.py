@@ -12,6 +12,8 @@ from backbone.kafka import Admin, PartitionReader, Publisher
 from backbone.objects import FolderBlobs
 from backbone.postgres import open_pool
 from backbone.settings import GatewaySettings
+from backbone.valkey import connected
+from gateway.admission.opening import of_questions, of_searches
 from gateway.auth import ApiKeys
 from gateway.document_rows import PostgresDocumentRows
 from gateway.key_rows import PostgresKeyRows
@@ -53,7 +55,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     for task in (reading, leasing, following):
         task.add_done_callback(_say_why_it_ended)
     try:
-        async with Publisher(settings, on_broken=_end) as publisher:
+        async with Publisher(settings, on_broken=_end) as publisher, connected(settings) as valkey:
             services = Services(
                 settings=settings,
                 keys=keys,
@@ -66,19 +68,29 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 replies=replies,
                 lifecycle=lifecycle,
                 streams=OpenStreams(settings.streams_max),
+                admission=of_questions(settings, pool, valkey),
+                searches=of_searches(settings),
                 checks={
                     "kafka": lambda: admin.end_offsets(INGEST.name),
                     "postgres": questions.generation,
                     "objects": blobs.check,
                     "reply_reader": check_replies,
                 },
+                optional_checks={"valkey": valkey.check} if valkey.used else {},
             )
-            sweeping = asyncio.create_task(Sweeper(services=services).run(), name="sweeper")
+            tasks = [
+                asyncio.create_task(Sweeper(services=services).run(), name="sweeper"),
+                asyncio.create_task(services.admission.run(), name="admission"),
+                asyncio.create_task(services.searches.run(), name="admission of searches"),
+            ]
+            for task in tasks:
+                task.add_done_callback(_say_why_it_ended)
             try:
                 yield services
             finally:
-                sweeping.cancel()
-                await asyncio.gather(sweeping, return_exceptions=True)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
     finally:
         for task in (leasing, reading, following):
             task.cancel()

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -12,6 +13,11 @@ import httpx
 from fastapi import FastAPI
 
 from backbone.settings import GatewaySettings
+from gateway.admission import Admission
+from gateway.admission.capacity import Capacity
+from gateway.admission.opening import of_searches
+from gateway.admission.promises import MemoryPromises
+from gateway.admission.watch import OwnWatch
 from gateway.app import create_app
 from gateway.auth import ApiKeys
 from gateway.log.shared import SharedLog, tenant_of
@@ -80,6 +86,10 @@ async def gateway_in_memory(
         if "kafka" in broken:
             raise broken["kafka"]
 
+    async def check_valkey() -> None:
+        if "valkey" in broken:
+            raise broken["valkey"]
+
     @asynccontextmanager
     async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
         replies = Replies(kafka.log.open, blobs)
@@ -101,7 +111,10 @@ async def gateway_in_memory(
             replies=replies,
             lifecycle=lifecycle,
             streams=OpenStreams(settings.streams_max),
+            admission=own_admission(settings),
+            searches=of_searches(settings),
             checks={"kafka": check_kafka, "objects": blobs.check},
+            optional_checks={"valkey": check_valkey},
         )
         for task in reading:
             task.cancel()
@@ -134,6 +147,17 @@ async def gateway_in_memory(
             replies=kafka,
             broken=broken,
         )
+
+
+def own_admission(settings: GatewaySettings) -> Admission:
+    """The admission of questions where there is one gateway and no table."""
+    return Admission(
+        kind="question",
+        tenant_max=settings.questions_per_tenant_max,
+        capacity=Capacity(most=settings.questions_max, least=settings.questions_min),
+        watch=OwnWatch(),
+        promises=MemoryPromises(clock=time.monotonic),
+    )
 
 
 def document_row(id: str, **changes: Any) -> DocumentRow:

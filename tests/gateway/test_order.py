@@ -2,13 +2,15 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backbone.settings import GatewaySettings
+from gateway.admission import Admission
 from gateway.answering import AnswerEvent, answer_events
 from gateway.asking import Asked
 from gateway.log.shared import SharedLog
@@ -17,7 +19,7 @@ from gateway.replies import Replies
 from schemas.events import Answer, Reply, Scores
 from tests.doubles.blobs import MemoryBlobs
 from tests.doubles.partition_log import MemoryLog
-from tests.gateway.factories import EVIDENCE, question
+from tests.gateway.factories import EVIDENCE, own_admission, question
 
 QUESTION = question(reply_partition=0)
 FIRST = 7
@@ -87,6 +89,7 @@ class Services:
     """What `answer_events` uses of the services here."""
 
     replies: Replies
+    admission: Admission = field(default_factory=lambda: own_admission(GatewaySettings()))
 
 
 async def read(scenario: Scenario) -> list[AnswerEvent]:
