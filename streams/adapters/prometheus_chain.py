@@ -1,10 +1,15 @@
-"""Tells Prometheus what the links of the answering chain do."""
+"""Tells Prometheus, and of failures the log, what the links of the answering chain do."""
 
 from typing import Final
+
+import structlog
 
 from backbone import telemetry
 from schemas.events import Answer
 from streams.generate.breaker import State
+from streams.generate.model import Reason
+
+_log = structlog.get_logger(__name__)
 
 _OPEN: Final[dict[State, float]] = {"closed": 0.0, "half_open": 0.5, "open": 1.0}
 
@@ -24,9 +29,10 @@ class PrometheusChain:
             telemetry.MODEL_TOKENS.labels(answer.usage.model, "prompt").inc(answer.usage.prompt_tokens)
             telemetry.MODEL_TOKENS.labels(answer.usage.model, "answer").inc(answer.usage.completion_tokens)
 
-    def failed(self, link: str, reason: str) -> None:
-        """Count the failure."""
+    def failed(self, link: str, reason: Reason, message: str) -> None:
+        """Count and log the failure."""
         telemetry.MODEL_FAILURES.labels(link, reason).inc()
+        _log.warning("model_failed", link=link, reason=reason, message=message)
 
 
 def show_breaker(endpoint: str, state: State) -> None:

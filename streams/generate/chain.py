@@ -12,7 +12,7 @@ from streams.errors import Transient
 from streams.generate.breaker import Breaker
 from streams.generate.extractive import ABSTENTION, Extractive, rate
 from streams.generate.marks import MarkFilter
-from streams.generate.model import Model, ModelFailed
+from streams.generate.model import Model, ModelFailed, Reason
 from streams.generate.prompt import Prompt, pack
 from streams.generate.quotes import citations
 
@@ -47,8 +47,8 @@ class ChainObserver(Protocol):
         """A question was answered; `answer.provider` is the link."""
         ...
 
-    def failed(self, link: str, reason: str) -> None:
-        """A link failed, for one of `model.Reason`."""
+    def failed(self, link: str, reason: Reason, message: str) -> None:
+        """A link failed; the message says more, for people."""
         ...
 
 
@@ -103,7 +103,7 @@ class Chain:
                         yield out
                 return
             except ModelFailed as failure:
-                self.observer.failed(link.name, failure.reason)
+                self.observer.failed(link.name, failure.reason, str(failure))
                 if shown:
                     self._remember(key, number)
                     raise Transient(f"{link.name} failed amid its answer: {failure}") from failure

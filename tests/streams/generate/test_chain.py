@@ -12,7 +12,7 @@ from streams.errors import Transient
 from streams.generate.breaker import Breaker
 from streams.generate.chain import Chain, Link, abstains
 from streams.generate.extractive import Extractive
-from streams.generate.model import ModelFailed
+from streams.generate.model import ModelFailed, Reason
 from streams.generate.prompt import Prompt
 from tests.doubles.model import Script, ScriptedModel
 from tests.streams.generate.evidence import passage
@@ -39,7 +39,7 @@ class Seen:
     def answered(self, answer: Answer) -> None:
         self.told.append(f"{answer.provider} answered")
 
-    def failed(self, link: str, reason: str) -> None:
+    def failed(self, link: str, reason: Reason, message: str) -> None:
         self.told.append(f"{link} failed: {reason}")
 
 
