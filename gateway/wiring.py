@@ -7,6 +7,7 @@ import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import Final
 
 from backbone.kafka import Admin, PartitionReader, Publisher
 from backbone.objects import FolderBlobs
@@ -28,6 +29,9 @@ from gateway.swept_rows import PostgresSweptRows
 from gateway.topic_id import TopicId
 from schemas.topics import ANSWERS, INGEST, LIFECYCLE
 
+_LIFECYCLE_MEMORY_BYTES: Final = 1024 * 1024
+_LIFECYCLE_WARM_RECORDS: Final = 500
+"""Both of each partition; fewer than of replies, because fewer readers follow documents."""
 _logger = logging.getLogger(__name__)
 
 
@@ -41,7 +45,12 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     keys = ApiKeys(settings.api_keys_file)
     blobs, admin = FolderBlobs(settings.objects_dir), Admin(settings)
     replies = Replies(partial(PartitionReader, settings, ANSWERS.name), blobs)
-    lifecycle = SharedLog(partial(PartitionReader, settings, LIFECYCLE.name), group_of=tenant_of)
+    lifecycle = SharedLog(
+        partial(PartitionReader, settings, LIFECYCLE.name),
+        group_of=tenant_of,
+        memory_max_bytes=_LIFECYCLE_MEMORY_BYTES,
+        warm_records=_LIFECYCLE_WARM_RECORDS,
+    )
     pool = await open_pool(settings)
     questions = PostgresQuestionRows(pool=pool, alias=settings.generation_alias)
 

@@ -21,9 +21,9 @@ from backbone.settings import GatewaySettings
 from gateway.app import create_app
 from gateway.ports import Services
 from gateway.reply_leases import LEASE_S, ReplyLease
-from schemas.events import Answer, QueryAsked, Reply
+from schemas.events import Answer, LifecycleChanged, QueryAsked, Reply
 from schemas.postgres.generation import create_generation, point_alias
-from schemas.topics import ANSWERS, concrete
+from schemas.topics import ANSWERS, LIFECYCLE, concrete
 from tests.gateway.factories import KEYS, question, reply, sources
 from tests.gateway.serving import served
 
@@ -165,6 +165,40 @@ async def test_what_kafka_has_deleted_is_told_from_the_row(settings: GatewaySett
     assert [event.event for event in gone] == ["accepted", "answer", "done"]
     assert [event.event for event in resumed] == ["reset", "answer", "done"]
     assert resumed[1].json()["answer"] == answer.text
+
+
+async def test_documents_are_followed_on_either_gateway(settings: GatewaySettings) -> None:
+    pool = await open_pool(settings)
+    await pool.execute("INSERT INTO documents (tenant, document, latest_version) VALUES ('acme', 'a/b', 1)")
+
+    async def change(publisher: Publisher, status: str) -> None:
+        event = LifecycleChanged(
+            tenant="acme", document="a/b", version=1, status=status, stage=status, at_ms=1_700_000_000_000
+        )
+        await publisher.send(LIFECYCLE.name, key=b"acme/a/b", value=msgspec.json.encode(event))
+
+    async def follow(client: httpx.AsyncClient, place: str | None, n: int) -> list[ServerSentEvent]:
+        events: list[ServerSentEvent] = []
+        headers = {} if place is None else {"Last-Event-ID": place}
+        async with aconnect_sse(client, "GET", "/v1/documents/a%2Fb/events", headers=headers) as source:
+            async for event in source.aiter_sse():
+                events.append(event)
+                if len(events) == n:
+                    return events
+        return events
+
+    async with running(settings) as (one, _), running(settings) as (other, _), Publisher(settings) as publisher:
+        async with asyncio.timeout(30):
+            [state] = await follow(one, None, 1)
+            await change(publisher, "accepted")
+            await change(publisher, "chunked")
+            first = await follow(other, state.id, 2)
+            await change(publisher, "embedded")
+            rest = await follow(one, first[-1].id, 3)
+    await pool.close()
+
+    assert [event.event for event in first] == ["state", "accepted"]
+    assert [event.event for event in rest] == ["state", "chunked", "embedded"]
 
 
 async def test_gateways_share_out_the_reply_partitions_and_keep_theirs(settings: GatewaySettings) -> None:
