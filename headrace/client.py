@@ -61,6 +61,8 @@ class _Call:
     method: str
     path: str
     body: Json | None = None
+    form: Mapping[str, str] | None = None
+    files: Sequence[tuple[str, tuple[str, bytes, str]]] | None = None
     params: Mapping[str, str] = field(default_factory=dict)
     headers: Mapping[str, str] = field(default_factory=dict)
     waits: bool = False  # for a busy gateway
@@ -106,6 +108,13 @@ def _search_call(
 def _ingest_call(documents: Sequence[Mapping[str, Any]], key: str | None) -> _Call:
     body = {"documents": [dict(each) for each in documents]}
     return _Call(method="POST", path="/v1/ingest", body=body, headers=_keyed(key))
+
+
+def _upload_call(documents: Sequence[Mapping[str, Any]], key: str | None) -> _Call:
+    files = [("file", (str(each["filename"]), each["content"], "application/octet-stream")) for each in documents]
+    own = [{name: value for name, value in each.items() if name not in ("content", "filename")} for each in documents]
+    form = {"documents": msgspec.json.encode(own).decode()}
+    return _Call(method="POST", path="/v1/documents", form=form, files=files, headers=_keyed(key))
 
 
 def _question_call(question: Json, *, stream: bool, key: str | None) -> _Call:
@@ -253,7 +262,13 @@ class Client(_Gateways):
         url = self._url
         try:
             response = self._http.request(
-                call.method, url + call.path, json=call.body, params=call.params, headers=call.headers
+                call.method,
+                url + call.path,
+                json=call.body,
+                data=call.form,
+                files=call.files,
+                params=call.params,
+                headers=call.headers,
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreachable(url, error) from error
@@ -318,6 +333,19 @@ class Client(_Gateways):
             `{"id", "url", "submission"}` per document, in the same order; give `submission` to `lookup`.
         """
         return list(self._json(_ingest_call(documents, idempotency_key))["documents"])
+
+    def upload(self, documents: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[Json]:
+        """Submit documents by their files, of any format; returns once Kafka has them.
+
+        Args:
+            documents: each has `content` (bytes) and `filename`, which is its id too if it has no `id`, and may have
+                title, content_type (else told by the name, else by the bytes), metadata, collection, acl.
+            idempotency_key: see `ingest`.
+
+        Returns:
+            As `ingest`.
+        """
+        return list(self._json(_upload_call(documents, idempotency_key))["documents"])
 
     def lookup(self, documents: Sequence[tuple[str, str | None]]) -> list[Json]:
         """Tell where each document stands.
@@ -479,7 +507,13 @@ class AsyncClient(_Gateways):
         url = self._url
         try:
             response = await self._http.request(
-                call.method, url + call.path, json=call.body, params=call.params, headers=call.headers
+                call.method,
+                url + call.path,
+                json=call.body,
+                data=call.form,
+                files=call.files,
+                params=call.params,
+                headers=call.headers,
             )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise unreachable(url, error) from error
@@ -530,6 +564,10 @@ class AsyncClient(_Gateways):
     async def ingest(self, documents: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[Json]:
         """Submit documents, as `Client.ingest`."""
         return list((await self._json(_ingest_call(documents, idempotency_key)))["documents"])
+
+    async def upload(self, documents: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[Json]:
+        """Submit documents by their files, as `Client.upload`."""
+        return list((await self._json(_upload_call(documents, idempotency_key)))["documents"])
 
     async def lookup(self, documents: Sequence[tuple[str, str | None]]) -> list[Json]:
         """Tell where each document stands, as `Client.lookup`."""

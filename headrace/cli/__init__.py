@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.cli import ask, documents, ingest, processes, questions, search, stack
+from headrace.cli import ask, documents, ingest, processes, questions, search, stack, sync
 
 app = typer.Typer(
     name="headrace",
@@ -12,6 +12,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(ingest.ingest)
+app.command()(sync.sync)
 app.command()(ask.ask)
 app.command()(questions.follow)
 app.command()(questions.cancel)

@@ -1,6 +1,8 @@
 """`headrace documents`: what the stack holds, where each document stands, and how to take it out."""
 
 import time
+from collections.abc import Iterator
+from itertools import islice
 from typing import Annotated
 
 import typer
@@ -13,6 +15,7 @@ from headrace.client import Client, Json, NotFound
 app = typer.Typer(help="List, show and delete documents.", no_args_is_help=True)
 DocumentId = Annotated[str, typer.Argument(help="The document's id, as `documents list` shows it.")]
 PAGE_SIZE = 200
+LOOKUP_MAX = 500
 
 
 @app.command("list")
@@ -28,7 +31,8 @@ def list_documents(
 ) -> None:
     """List documents, with status and reason of failure."""
     with gateway(url, api_key, as_json=as_json) as client:
-        found, more = _pages(client, collection, status, limit)
+        found = list(islice(pages(client, collection=collection, status=status), limit + 1))
+        found, more = found[:limit], len(found) > limit
     if as_json:
         print_json({"documents": found, "more": more})
         return
@@ -43,17 +47,15 @@ def list_documents(
         console().print(f"there are more; show them with --limit {limit * 10}")
 
 
-def _pages(client: Client, collection: str | None, status: str | None, limit: int) -> tuple[list[Json], bool]:
-    found: list[Json] = []
+def pages(client: Client, *, collection: str | None = None, status: str | None = None) -> Iterator[Json]:
+    """Yield the descriptions of all documents, in order of id."""
     cursor: str | None = None
-    while len(found) < limit:
-        wanted = min(PAGE_SIZE, limit - len(found))
-        page = client.documents(collection=collection, status=status, limit=wanted, cursor=cursor)
-        found += page["documents"]
+    while True:
+        page = client.documents(collection=collection, status=status, limit=PAGE_SIZE, cursor=cursor)
+        yield from page["documents"]
         cursor = page.get("next_cursor")
         if cursor is None:
-            return found, False
-    return found, True
+            return
 
 
 def _cell(value: object) -> str:
@@ -95,9 +97,9 @@ def delete(
 ) -> None:
     """Delete documents everywhere; their older versions are not searchable either."""
     with gateway(url, api_key, as_json=as_json) as client:
-        receipts = {document: _deleted(client, document) for document in documents}
+        receipts = {document: delete_document(client, document) for document in documents}
         sent = [(document, receipt) for document, receipt in receipts.items() if receipt is not None]
-        pending = _wait(client, sent, timeout) if wait and sent else []
+        pending = await_deleted(client, sent, timeout) if wait and sent else []
     outcome = {
         document: "unknown" if receipt is None else "waiting" if document in pending else "deleted" if wait else "sent"
         for document, receipt in receipts.items()
@@ -111,18 +113,19 @@ def delete(
     raise typer.Exit(ExitCode.SOME_FAILED if bad else ExitCode.OK)
 
 
-def _deleted(client: Client, document: str) -> str | None:
+def delete_document(client: Client, document: str) -> str | None:
+    """Ask for a delete, and return its submission; None where there is no such document."""
     try:
         return str(client.delete(document)["submission"])
     except NotFound:
         return None
 
 
-def _wait(client: Client, sent: list[tuple[str, str]], timeout_s: float) -> list[str]:
+def await_deleted(client: Client, sent: list[tuple[str, str]], timeout_s: float) -> list[str]:
     """Return the documents whose delete is not done after that time."""
     deadline, pause_s = time.monotonic() + timeout_s, 0.05
     while True:
-        found = client.lookup(sent)
+        found = [each for n in range(0, len(sent), LOOKUP_MAX) for each in client.lookup(sent[n : n + LOOKUP_MAX])]
         sent = [pair for pair, each in zip(sent, found, strict=True) if each["status"] not in ("deleted", "unknown")]
         if not sent or time.monotonic() > deadline:
             return [document for document, _ in sent]

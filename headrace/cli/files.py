@@ -1,25 +1,14 @@
 """Which files an ingest takes, under which ids, and why it leaves the others out."""
 
 import glob
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from schemas.formats import FORMATS, format_of_name
 from schemas.ids import InvalidId, parse_document_id
 
-CONTENT_TYPES = {
-    ".md": "text/markdown",
-    ".markdown": "text/markdown",
-    ".mdown": "text/markdown",
-    ".html": "text/html",
-    ".htm": "text/html",
-    ".xhtml": "text/html",
-    ".txt": "text/plain",
-    ".text": "text/plain",
-    ".rst": "text/plain",
-    ".adoc": "text/plain",
-    ".log": "text/plain",
-}
 DOCUMENT_MAX_BYTES = 20 * 1024 * 1024
 
 
@@ -38,18 +27,18 @@ class Rejected:
 
     path: Path
     message: str
+    id: str | None = None
     skipped: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readable:
-    """A file's text, and what goes with it into the request."""
+    """A file's bytes, and what goes with them into the request."""
 
     path: Path
     id: str
-    text: str
-    content_type: str
-    n_bytes: int
+    content: bytes
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def find_files(arguments: Sequence[str], collection: str) -> Iterator[Found | Rejected]:
@@ -81,38 +70,31 @@ def find_files(arguments: Sequence[str], collection: str) -> Iterator[Found | Re
 
 
 def read_file(found: Found) -> Readable | Rejected:
-    """Read a file as text, or say why it cannot be a document."""
+    """Read a file, or say why it is not sent; whether it can be parsed, the stack tells.
+
+    One whose suffix nobody knows is sent only if an argument names it.
+    """
     try:
         parse_document_id(found.id)
     except InvalidId as error:
-        return Rejected(path=found.path, message=f"its path makes no id ({error}); rename the file")
-    content_type = CONTENT_TYPES.get(found.path.suffix.lower())
-    if content_type is None:
-        known = " ".join(CONTENT_TYPES)
-        message = f"suffix {found.path.suffix!r} is not one of {known}; convert the file to text or Markdown"
-        return Rejected(path=found.path, message=message, skipped=not found.named)
+        return Rejected(path=found.path, id=found.id, message=f"its path makes no id ({error}); rename the file")
+    if not found.named and format_of_name(found.path.name) is None:
+        known = " ".join(suffix for each in FORMATS for suffix in each.suffixes)
+        message = f"suffix {found.path.suffix!r} is not one of {known}; name the file to send it all the same"
+        return Rejected(path=found.path, id=found.id, message=message, skipped=True)
     try:
         n_bytes = found.path.stat().st_size
         if n_bytes > DOCUMENT_MAX_BYTES:
             message = f"it has {n_bytes} bytes, the most is {DOCUMENT_MAX_BYTES}; split it into several files"
-            return Rejected(path=found.path, message=message)
-        raw = found.path.read_bytes()
+            return Rejected(path=found.path, id=found.id, message=message)
+        content = found.path.read_bytes()
     except OSError as error:
-        return Rejected(path=found.path, message=f"it cannot be read ({error.strerror}); check its permissions")
-    return _as_text(found, raw, content_type)
-
-
-def _as_text(found: Found, raw: bytes, content_type: str) -> Readable | Rejected:
-    if b"\x00" in raw:
-        return Rejected(path=found.path, message="it is binary (holds a zero byte); convert it to text or Markdown")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        message = f"it is not UTF-8 (byte {raw[error.start]:#04x} at {error.start}); try: iconv -t UTF-8"
-        return Rejected(path=found.path, message=message)
-    if not text.strip():
-        return Rejected(path=found.path, message="it is empty; there is nothing to search in it")
-    return Readable(path=found.path, id=found.id, text=text, content_type=content_type, n_bytes=len(raw))
+        return Rejected(
+            path=found.path, id=found.id, message=f"it cannot be read ({error.strerror}); check its permissions"
+        )
+    if not content.strip():
+        return Rejected(path=found.path, id=found.id, message="it is empty; there is nothing to search in it")
+    return Readable(path=found.path, id=found.id, content=content)
 
 
 def _files_of(argument: str) -> Iterator[tuple[Path, Path, bool]]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from headrace.cli.files import Found, Readable, Rejected, read_file
+from headrace.cli.files import Readable, Rejected
 from headrace.client import Busy, Client, Json, Refused, Unauthorized, Unreachable
 
 BATCH_MAX_BYTES = 2 * 1024 * 1024
@@ -20,7 +20,8 @@ POLL_FIRST_S, POLL_MAX_S = 0.1, 1.0
 class Fate:
     """What became of one file.
 
-    `status`: sent on its way as submitted, accepted, chunked, embedded; ended as searchable, failed or skipped.
+    `status`: sent on its way as submitted, accepted, chunked, embedded; ended as searchable, failed, skipped,
+    unchanged or deleted.
     """
 
     path: str
@@ -34,7 +35,7 @@ class Fate:
     @property
     def ended(self) -> bool:
         """Whether nothing more will become of it."""
-        return self.status in ("searchable", "failed", "skipped")
+        return self.status in ("searchable", "failed", "skipped", "unchanged", "deleted")
 
     def as_json(self) -> Json:
         """Return the fields that are set."""
@@ -64,8 +65,11 @@ class Upload:
     now: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
-    def __call__(self, files: Iterator[Found | Rejected]) -> list[Fate]:
+    def __call__(self, files: Iterator[Readable | Rejected | Fate]) -> list[Fate]:
         """Send every file, follow them, and return one fate per file, in the order of `files`.
+
+        Args:
+            files: read one at a time; the fate of some may be known already.
 
         Raises:
             Unauthorized: the key is not accepted.
@@ -83,28 +87,27 @@ class Upload:
             self._follow(fates, self.now() + self.wait_s)
         return fates
 
-    def _batches(self, files: Iterator[Found | Rejected], fates: list[Fate]) -> Iterator[list[tuple[Readable, Fate]]]:
+    def _batches(
+        self, files: Iterator[Readable | Rejected | Fate], fates: list[Fate]
+    ) -> Iterator[list[tuple[Readable, Fate]]]:
         batch: list[tuple[Readable, Fate]] = []
         n_bytes = 0
         for file in files:
-            read = read_file(file) if isinstance(file, Found) else file
-            if isinstance(read, Rejected):
-                status = "skipped" if read.skipped else "failed"
-                document = file.id if isinstance(file, Found) else None
-                fates.append(Fate(path=str(read.path), id=document, status=status, message=read.message))
+            if not isinstance(file, Readable):
+                fates.append(_known_fate(file))
                 continue
-            if batch and (n_bytes + read.n_bytes > BATCH_MAX_BYTES or len(batch) == BATCH_MAX_DOCUMENTS):
+            if batch and (n_bytes + len(file.content) > BATCH_MAX_BYTES or len(batch) == BATCH_MAX_DOCUMENTS):
                 yield batch
                 batch, n_bytes = [], 0
-            fates.append(Fate(path=str(read.path), id=read.id, status="waiting"))
-            batch.append((read, fates[-1]))
-            n_bytes += read.n_bytes
+            fates.append(Fate(path=str(file.path), id=file.id, status="waiting"))
+            batch.append((file, fates[-1]))
+            n_bytes += len(file.content)
         if batch:
             yield batch
 
     def _submit(self, batch: list[tuple[Readable, Fate]]) -> None:
         try:
-            accepted = self._patiently(lambda: self.client.ingest([self._document(file) for file, _ in batch]))
+            accepted = self._patiently(lambda: self.client.upload([self._document(file) for file, _ in batch]))
         except Unauthorized:
             raise
         except Refused as refusal:
@@ -122,10 +125,10 @@ class Upload:
     def _document(self, file: Readable) -> dict[str, Any]:
         return {
             "id": file.id,
-            "text": file.text,
-            "content_type": file.content_type,
+            "content": file.content,
+            "filename": file.path.name,
             "collection": self.collection,
-            "metadata": {"path": file.id.removeprefix(f"{self.collection}/")},
+            "metadata": {"path": file.id.removeprefix(f"{self.collection}/"), **file.metadata},
         }
 
     def _patiently(self, request: Callable[[], list[Json]]) -> list[Json]:
@@ -164,6 +167,13 @@ class Upload:
                 return
             self.sleep(pause_s)
             pause_s = min(pause_s * 1.5, POLL_MAX_S)
+
+
+def _known_fate(file: Rejected | Fate) -> Fate:
+    if isinstance(file, Fate):
+        return file
+    status = "skipped" if file.skipped else "failed"
+    return Fate(path=str(file.path), id=file.id, status=status, message=file.message)
 
 
 def _apply(fate: Fate, found: Json) -> None:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from email import message_from_bytes, policy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -58,10 +59,25 @@ class FakeGateway:
         if document in self.stuck:
             return {"id": document, "status": "submitted"}
         found: dict[str, Any] = {"id": document, "status": "indexed", "latest_version": 1, "failure": None}
+        found["metadata"] = self.documents[document].get("metadata", {})
         if document in self.failing:
             reason, message = self.failing[document]
             found |= {"status": "failed", "failure": {"stage": "chunk", "reason": reason, "message": message}}
         return found
+
+
+def _form(kind: str, raw: bytes) -> dict[str, Any]:
+    """Read an upload as the request that says the same in JSON, with the files' bytes."""
+    form = message_from_bytes(f"Content-Type: {kind}\r\n\r\n".encode() + raw, policy=policy.HTTP)
+    files, own = [], []
+    for part in form.iter_parts():
+        content = part.get_payload(decode=True)
+        assert isinstance(content, bytes)
+        if part.get_filename() is None:
+            own = json.loads(content)
+        else:
+            files.append({"filename": part.get_filename(), "content": content})
+    return {"documents": [file | each for file, each in zip(files, own, strict=True)]}
 
 
 @contextmanager
@@ -96,7 +112,8 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
 
         def _body(self) -> dict[str, Any]:
             raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            return dict(json.loads(raw)) if raw else {}
+            kind = self.headers.get("Content-Type") or ""
+            return _form(kind, raw) if kind.startswith("multipart/") else dict(json.loads(raw)) if raw else {}
 
         def _route(self, method: str) -> None:
             body = self._body()
@@ -107,10 +124,11 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
                 return
             path = urlsplit(self.path)
             document = unquote(path.path.removeprefix("/v1/documents/").removesuffix("/content"))
-            if path.path == "/v1/ingest" and fake.busy > 0:
+            submits = method == "POST" and path.path in ("/v1/ingest", "/v1/documents")
+            if submits and fake.busy > 0:
                 fake.busy -= 1
                 self._answer(503, {"title": "Busy", "detail": "Kafka is away"}, Retry_After="0")
-            elif path.path == "/v1/ingest":
+            elif submits:
                 self._answer(*fake.ingest(body["documents"]))
             elif path.path == "/v1/documents/lookup":
                 self._answer(200, {"documents": [fake.describe(each["id"]) for each in body["documents"]]})
@@ -169,7 +187,11 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
 
         def _page(self, params: dict[str, str]) -> None:
             start, limit = int(params.get("cursor", 0)), int(params["limit"])
-            ids = sorted(fake.documents)
+            ids = sorted(
+                each
+                for each, document in fake.documents.items()
+                if params.get("collection") in (None, document.get("collection"))
+            )
             cursor = str(start + limit) if start + limit < len(ids) else None
             page = [fake.describe(each) for each in ids[start : start + limit]]
             self._answer(200, {"documents": page, "next_cursor": cursor})

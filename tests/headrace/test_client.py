@@ -370,3 +370,23 @@ async def test_the_asynchronous_client_refuses_alike() -> None:
     async with AsyncClient("http://gateway", "key", transport=refusing) as found:
         with pytest.raises(NotFound, match="no such document"):
             await found.document("a")
+
+
+def test_files_travel_as_a_form_with_what_is_said_of_each() -> None:
+    bodies = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert request.url.path == "/v1/documents"
+        assert request.headers["content-type"].startswith("multipart/form-data")
+        assert request.headers["idempotency-key"] == "k"
+        bodies.append(request.read())
+        return httpx.Response(202, json={"documents": [{"id": "a", "url": "/v1/documents/a", "submission": "0:7"}]})
+
+    receipts = client(handler).upload(
+        [{"content": b"%PDF-\x00", "filename": "größe.pdf", "title": "A"}], idempotency_key="k"
+    )
+
+    assert receipts[0]["submission"] == "0:7"
+    assert b'[{"title":"A"}]' in bodies[0]
+    assert 'filename="größe.pdf"'.encode() in bodies[0]
+    assert b"%PDF-\x00" in bodies[0]

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 from headrace.cli import upload
-from headrace.cli.files import Found
+from headrace.cli.files import Readable
 from headrace.client import Client
 from tests.headrace.cli.conftest import Headrace
 from tests.headrace.fake_gateway import KEY, FakeGateway
@@ -23,8 +23,8 @@ def test_a_folder_becomes_searchable_and_the_exit_code_is_0(
     assert "accepted 2 · searchable 2 · failed 0" in result.output
     assert fake.documents["kb/a.md"] == {
         "id": "kb/a.md",
-        "text": "# A",
-        "content_type": "text/markdown",
+        "content": b"# A",
+        "filename": "a.md",
         "collection": "kb",
         "metadata": {"path": "a.md"},
     }
@@ -35,7 +35,7 @@ def test_each_file_that_fails_is_reported_with_its_reason_and_the_others_go_on(
 ) -> None:
     fake.failing["kb/b.md"] = ("parse_timeout", "parsing took over 60 s; split the document")
     fake.refused.add("kb/c.md")
-    (tmp_path / "d.md").write_bytes(b"\xff\xfe")
+    (tmp_path / "d.md").write_bytes(b" \n")
 
     result = headrace("ingest", str(write(tmp_path, a="# A", b="# B", c="# C")), "-c", "kb", "--json")
 
@@ -45,7 +45,7 @@ def test_each_file_that_fails_is_reported_with_its_reason_and_the_others_go_on(
     by_id = {each["id"]: each for each in report["documents"]}
     assert by_id["kb/b.md"]["reason"] == "parse_timeout"
     assert by_id["kb/c.md"]["message"] == "Invalid: document 'kb/c.md' is not acceptable"
-    assert "not UTF-8" in by_id["kb/d.md"]["message"]
+    assert "it is empty" in by_id["kb/d.md"]["message"]
 
 
 def test_a_busy_gateway_is_asked_again(fake: FakeGateway, headrace: Headrace, tmp_path: Path) -> None:
@@ -95,8 +95,7 @@ def test_batches_are_bounded_in_number_and_bytes(fake: FakeGateway, tmp_path: Pa
     files = []
     for n, size in enumerate(sizes):
         path = tmp_path / f"{n}.txt"
-        path.write_text("x" * size)
-        files.append(Found(path=path, id=f"kb/{n}", named=True))
+        files.append(Readable(path=path, id=f"kb/{n}", content=b"x" * size))
 
     with Client(fake.url, KEY) as client:
         upload.Upload(client=client, collection="kb", wait_s=10.0)(iter(files))
@@ -116,7 +115,7 @@ def test_waiting_grows_longer_and_ends_in_time(fake: FakeGateway, tmp_path: Path
 
     with Client(fake.url, KEY) as client:
         run = upload.Upload(client=client, collection="kb", wait_s=3.0, now=lambda: clock[0], sleep=sleep)
-        (fate,) = run(iter([Found(path=path, id="kb/a.md", named=True)]))
+        (fate,) = run(iter([Readable(path=path, id="kb/a.md", content=b"# A")]))
 
     assert pauses == [0.1, 0.15, 0.23, 0.34, 0.51, 0.76, 1.0]
     assert fate.status == "submitted"
