@@ -4,19 +4,25 @@ order of time.
 
 import json
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 
 class History:
-    """Writes lines as things happen; a line is on disk before the next step of the run."""
+    """Writes lines as things happen; a line is on disk before the next step of the run.
+
+    `counts`: how many entries of each kind there are.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.counts: Counter[str] = Counter()
         self._file = path.open("a", buffering=1)
 
     def add(self, kind: str, **fields: Any) -> None:
         """Append one entry; `at` is seconds on the monotonic clock of this machine."""
+        self.counts[kind] += 1
         self._file.write(json.dumps({"at": time.monotonic(), "kind": kind, **fields}) + "\n")
 
     def close(self) -> None:

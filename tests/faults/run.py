@@ -11,7 +11,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,9 @@ QUESTION_S = 30
 """How long a question may take."""
 LEASE_S = 3
 """How long a worker may be silent before another one takes its questions over: shorter than a dead one stays away."""
+HISTORY = "history.jsonl"
+WARM = 10
+"""How many documents are searchable before the first kill."""
 ROOT = Path(__file__).parent.parent.parent
 
 
@@ -46,7 +50,7 @@ class Plan:
     Attributes:
         seed: of load and kills.
         n_kills: how many processes are killed, one after the other.
-        targets: parts that are killed.
+        targets: parts that are killed, each once in a round.
         pause_s: shortest and longest time between two kills.
         settle_s: how long the stack may take to become quiet afterwards.
     """
@@ -54,7 +58,7 @@ class Plan:
     seed: int
     n_kills: int
     targets: Sequence[str] = (*WORKERS, *GATEWAYS)
-    pause_s: tuple[float, float] = (3.0, 7.0)
+    pause_s: tuple[float, float] = (2.0, 5.0)
     settle_s: float = 120.0
 
 
@@ -91,24 +95,33 @@ def one_worker_per_lane(module: str = "streams") -> Options:
     return msgspec.structs.replace(whole, processes=[row for row in whole.processes if not row.name.endswith("2")])
 
 
-def behind_a_large_document(folder: Path, seed: int, options: Options) -> Verdict:
-    """Kill the ingest worker while a large document is being embedded and the small ones behind it are done.
+@contextmanager
+def writing_history(folder: Path, stack: Stack, tenant: str, seed: int) -> Iterator[Load]:
+    """Give a load of a tenant whose history is complete, with what the stores hold, when the block ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    history = History(folder / HISTORY)
+    history.add("allowed", seconds=QUESTION_S)
+    try:
+        yield Load(urls=stack.urls, key=f"{tenant}-key", history=history, seed=seed)
+        _store(stack, tenant, history)
+    finally:
+        history.close()
+
+
+def behind_a_large_document(folder: Path, stack: Stack, tenant: str, seed: int) -> Verdict:
+    """Kill the ingest workers while a large document is being embedded and the small ones behind it are done.
 
     Whoever commits over the large one loses it, every time.
     """
-    history = History(folder / "history.jsonl")
-    with running(folder / "home", options) as stack:
-        load = Load(urls=stack.urls, key="acme-key", history=history, seed=seed)
+    with writing_history(folder, stack, tenant, seed) as load:
         asyncio.run(_large_then_small(stack, load))
-        _store(stack, history)
-    history.close()
-    return check(read(history.path))
+    return check(read(folder / HISTORY))
 
 
 async def _large_then_small(stack: Stack, load: Load) -> None:
     rng = random.Random(f"{load.seed}/large")
     async with load.client() as client:
-        await load.submit(client, "large", rng, n_new=2500)
+        await load.submit(client, "large", rng, n_new=1500)
         # parsed, so that it stands before the small ones in the log that the encoder reads
         await load.await_status(client, "large", "chunked")
         small = [f"small/{n}" for n in range(24)]
@@ -118,46 +131,50 @@ async def _large_then_small(stack: Stack, load: Load) -> None:
         # commits run twice a second
         await asyncio.sleep(1.5)
         assert await load.status(client, "large") == "chunked", "the large document is no longer on its way"
-    kill(stack, "worker-ingest-1", load.history)
-    await load.settle(45)
+    for part in (part.name for part in local.status(stack.home).parts if part.name.startswith("worker-ingest")):
+        kill(stack, part, load.history)
+    await load.settle(120)
     await load.observe()
 
 
-def execute(folder: Path, plan: Plan, options: Options | None = None) -> Verdict:
-    """Run the plan on a fresh stack in `folder`; its history stays there as `history.jsonl`."""
-    history = History(folder / "history.jsonl")
-    history.add("allowed", seconds=QUESTION_S)
-    # Answers that take a second are there to be killed amid, cut and cancelled.
-    with writing(slow()) as model, running(folder / "home", options or two_of_each(env=model.env)) as stack:
-        load = Load(urls=stack.urls, key="acme-key", history=history, seed=plan.seed)
+def execute(folder: Path, plan: Plan, stack: Stack, tenant: str = "acme") -> Verdict:
+    """Run the plan on a stack; its history is in `folder`."""
+    with writing_history(folder, stack, tenant, plan.seed) as load:
         asyncio.run(_disturbed(stack, load, plan))
-        _store(stack, history)
-    history.close()
-    return check(read(history.path))
+    return check(read(folder / HISTORY))
 
 
-def _store(stack: Stack, history: History) -> None:
+@contextmanager
+def slowly_answering(folder: Path) -> Iterator[Stack]:
+    """Run a stack whose answers take a second, so that they are there to be killed amid, cut and cancelled."""
+    with writing(slow()) as model, running(folder, two_of_each(env=model.env)) as stack:
+        yield stack
+
+
+def _store(stack: Stack, tenant: str, history: History) -> None:
     """Note every chunk row, every question as it has ended, and every result."""
     end = time.monotonic() + QUESTION_S + GRACE_S
-    while stack.sql(_OPEN)[0]["n"] and time.monotonic() < end:
+    while stack.sql(_OPEN, tenant)[0]["n"] and time.monotonic() < end:
         time.sleep(0.1)
-    for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = 'acme'"):
+    for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = $1", tenant):
         history.add("stored", document=row["document"], text=row["text"])
-    for row in stack.sql(_QUESTIONS):
+    for row in stack.sql(_QUESTIONS, tenant):
         history.add("question", **row)
     for result in results(stack):
         text = result.answer.text if result.answer else None
-        history.add("result", query=result.query, outcome=result.outcome, attempt=result.attempt, text=text)
+        if result.tenant == tenant:
+            history.add("result", query=result.query, outcome=result.outcome, attempt=result.attempt, text=text)
 
 
 _OPEN = """
-SELECT count(*) AS n FROM queries WHERE state IN ('pending', 'claimed') OR state = 'finished' AND published_at IS NULL
+SELECT count(*) AS n FROM queries
+WHERE tenant = $1 AND (state IN ('pending', 'claimed') OR state = 'finished' AND published_at IS NULL)
 """
 
 _QUESTIONS = """
 SELECT id::text AS query, state, outcome, attempt, answer ->> 'text' AS text, published_at IS NOT NULL AS published,
        extract(epoch FROM coalesce(finished_at, now()) - deadline)::float8 AS late_s
-FROM queries
+FROM queries WHERE tenant = $1
 """
 
 
@@ -182,11 +199,16 @@ def results(stack: Stack) -> list[QueryFinished]:
 async def _disturbed(stack: Stack, load: Load, plan: Plan) -> None:
     rng = random.Random(f"{plan.seed}/kills")
     working = asyncio.create_task(load.run())
+    targets: list[str] = []
+    end = time.monotonic() + plan.settle_s
+    while load.history.counts["visible"] < WARM and time.monotonic() < end:
+        await asyncio.wait([working], timeout=0.1)
     for _ in range(plan.n_kills):
         await asyncio.wait([working], timeout=rng.uniform(*plan.pause_s))
         if working.done():
             break
-        kill(stack, rng.choice(plan.targets), load.history)
+        targets = targets or rng.sample(plan.targets, len(plan.targets))
+        kill(stack, targets.pop(), load.history)
     load.stop.set()
     await working
     await load.settle(plan.settle_s)
@@ -213,9 +235,10 @@ def main() -> int:
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="headrace-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
-    verdict = execute(folder, Plan(seed=arguments.seed, n_kills=arguments.kills))
-    kills = sum(entry["kind"] == "kill" for entry in read(folder / "history.jsonl"))
-    print(f"{report(verdict)}\nkills: {kills}, seed {arguments.seed}, history {folder / 'history.jsonl'}")
+    with slowly_answering(folder / "home") as stack:
+        verdict = execute(folder, Plan(seed=arguments.seed, n_kills=arguments.kills), stack)
+    kills = sum(entry["kind"] == "kill" for entry in read(folder / HISTORY))
+    print(f"{report(verdict)}\nkills: {kills}, seed {arguments.seed}, history {folder / HISTORY}")
     return 1 if verdict.violations else 0
 
 
