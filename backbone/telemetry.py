@@ -202,7 +202,9 @@ TIME_TO_SCORES: Final = Histogram(
 )
 OPEN_STREAMS: Final = Gauge("headrace_open_streams", "SSE streams that are open.")
 REPLIES_DROPPED: Final = Counter(
-    "headrace_replies_dropped_total", "Replies not passed on: out of order (repeats, or of an attempt that was taken over), or unreadable.", ["why"]
+    "headrace_replies_dropped_total",
+    "Replies not passed on: out of order (repeats, or of an attempt that was taken over), or unreadable.",
+    ["why"],
 )
 HTTP_REQUESTS: Final = Counter("headrace_http_requests_total", "Requests by route and status.", ["route", "status"])
 HTTP_SECONDS: Final = Histogram(
