@@ -50,7 +50,7 @@ class LifecycleEvent:
     place: str | None = None
 
 
-@router.get("/documents/{document}/events", response_class=EventStream, responses=_RESPONSES)
+@router.get("/documents/{document}/events", status_code=200, response_class=EventStream, responses=_RESPONSES)
 async def document_events(
     document: InPath,
     caller: Authenticated,
@@ -70,7 +70,7 @@ async def document_events(
     return EventStream(services.streams, _document_events(services, caller, document, submission, positions))
 
 
-@router.get("/lifecycle/events", response_class=EventStream, responses=_RESPONSES)
+@router.get("/lifecycle/events", status_code=200, response_class=EventStream, responses=_RESPONSES)
 async def collection_events(
     caller: Authenticated,
     services: ServicesOf,

@@ -113,6 +113,7 @@ async def _whole(services: Services, asked: Asked) -> QueryResponse:
 
 @router.get(
     "/queries/{id}/events",
+    status_code=200,
     response_class=EventStream,
     responses={
         200: {"description": "The events", "content": {"text/event-stream": {"example": _SSE_EXAMPLE}}},
