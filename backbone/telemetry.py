@@ -207,6 +207,7 @@ REPLIES_DROPPED: Final = Counter(
     ["why"],
 )
 HTTP_REQUESTS: Final = Counter("headrace_http_requests_total", "Requests by route and status.", ["route", "status"])
+BODY_BYTES: Final = Gauge("headrace_http_body_bytes", "Request bodies of more than 64 KiB that are held in memory.")
 HTTP_SECONDS: Final = Histogram(
     "headrace_http_seconds", "Time of a request up to the first byte of its response.", ["route"], buckets=_SHORT
 )
@@ -254,6 +255,7 @@ METRICS: Final = (
     OPEN_STREAMS,
     REPLIES_DROPPED,
     HTTP_REQUESTS,
+    BODY_BYTES,
     HTTP_SECONDS,
 )
 

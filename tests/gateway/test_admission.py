@@ -1,6 +1,7 @@
 """Questions and searches that are refused for a while, as callers see it over HTTP."""
 
 import asyncio
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 from schemas.events import QueryAsked
@@ -100,3 +101,34 @@ async def test_the_state_of_valkey_is_told_and_makes_nothing_unready(tmp_path: P
         assert ready.status_code == 200
         assert ready.json()["ready"]
         assert ready.json()["parts"]["valkey"] == {"ok": False, "needed": False, "why": "ConnectionError: refused"}
+
+
+async def test_large_bodies_are_refused_while_others_are_held_and_small_ones_are_not(tmp_path: Path) -> None:
+    async with gateway_in_memory(tmp_path, body_max_bytes=100_000) as gateway:
+        go = asyncio.Event()
+        begun = asyncio.Semaphore(0)
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield b" " * 90_000
+            begun.release()
+            await go.wait()
+            yield b"{}"
+
+        slow_ones = [asyncio.create_task(gateway.acme.post("/v1/ingest", content=slow())) for _ in range(4)]
+        for _ in slow_ones:
+            await begun.acquire()
+        async with asyncio.timeout(5):
+            while "headrace_http_body_bytes 360000.0" not in (await gateway.anyone.get("/metrics")).text:  # noqa: ASYNC110
+                await asyncio.sleep(0.001)
+
+        large = await gateway.acme.post("/v1/ingest", content=b" " * 80_000)
+        small = await gateway.acme.post("/v1/ingest", json={"documents": [{"id": "a", "text": "small"}]})
+        go.set()
+        await asyncio.gather(*slow_ones)
+        after = await gateway.acme.post("/v1/ingest", content=b" " * 80_000)
+
+        assert (large.status_code, large.headers["Retry-After"]) == (429, "2")
+        assert large.json()["type"] == "urn:headrace:problem:too_many_bytes"
+        assert small.status_code == 202
+        assert after.status_code == 422
+        assert "headrace_http_body_bytes 0.0" in (await gateway.anyone.get("/metrics")).text
