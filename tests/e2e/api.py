@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -9,6 +10,8 @@ from urllib.parse import quote
 import httpx
 from httpx_sse import connect_sse
 
+Sse = tuple[str, dict[str, Any], str | None]
+"""Name, data, and the place up to which the stream was read."""
 SETTLED = {"indexed", "deleted", "failed"}
 
 
@@ -86,6 +89,18 @@ class Api:
         response = self.client.post("/v1/query", json={"query": text, **body})
         assert response.status_code == 200, response.text
         return dict(response.json())
+
+    def follow(self, path: str, until: Callable[[Sse], bool], *, after: str | None = None) -> list[Sse]:
+        """Read an event stream up to the first event of which `until` is true; a place is None before the first."""
+        headers = {} if after is None else {"Last-Event-ID": after}
+        found = []
+        with connect_sse(self.client, "GET", path, headers=headers) as source:
+            for event in source.iter_sse():
+                if event.data:
+                    found.append((event.event, json.loads(event.data), event.id or None))
+                    if until(found[-1]):
+                        return found
+        raise AssertionError(f"{path} ended before that: {found}")
 
     def stream(self, text: str, **body: Any) -> list[tuple[str, dict[str, Any]]]:
         """Ask and return every SSE event with its data, in order."""
