@@ -75,7 +75,9 @@ def serve(path: str, port: int, environment: Mapping[str, str]) -> None:
     wanted.n_parallel = _SLOTS
     wanted.n_ctx = _SLOTS * _SLOT_TOKENS
     wanted.cache_ram_mib = 0  # else it keeps old prompts, gigabytes of them
-    wanted.cpuparams.n_threads = min(_THREADS_MAX, os.cpu_count() or 1)
+    # its threads wait for each other at every step: where they outnumber the cores that are free, two threads were
+    # ten times slower than one
+    wanted.cpuparams.n_threads = max(1, min(_THREADS_MAX, (os.cpu_count() or 1) // 2))
     server = xllamacpp.Server(wanted)
     print(f"serving {environment[NAME_VARIABLE]} on {server.listening_address}", flush=True)
     signal.sigwait(stopped)
