@@ -66,8 +66,8 @@ class Chain:
         links: asked in this order, those whose breaker is open left out.
         first_token_s: longest wait for the first text, over all links: each may use half of what is left, the last one
             all of it.
-        support_min: least support (see `Sentence.support`) with which a model is asked. None of 675 answerable questions
-            of XQuAD lay below it, and 5 % of those whose passages were taken out.
+        support_min: least support (see `Sentence.support`) with which a model is asked. Of 675 answerable questions of
+            XQuAD none lay below it; of the same without their passages, 5 %.
         now: seconds of a clock that never goes back.
     """
 
