@@ -9,7 +9,8 @@ from typing import Final, Literal
 State = Literal["closed", "half_open", "open"]
 """Closed: all may ask. Open: nobody may. Half open: one question is trying the endpoint."""
 
-_REMEMBERED: Final = 200
+_REMEMBERED: Final = 10
+"""Ends that count: few, so that an endpoint that goes down after many good answers is soon left alone."""
 
 
 @dataclass(kw_only=True)
@@ -50,7 +51,7 @@ class Breaker:
         return self.state == "closed"
 
     def settle(self, *, well: bool) -> None:
-        """Take note of how a question went: it opens when half of the last ones failed, and not too few."""
+        """Take note of how a question went: it opens when half of the last ten failed, and not too few."""
         now = self.now()
         self._ended.append((now, well))
         if self.state == "half_open":

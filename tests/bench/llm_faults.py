@@ -30,7 +30,7 @@ DOCUMENT = {
 }
 FIRST_TOKEN_MS = 2_000
 TOKEN_MS = 500
-N_WELL = 4
+N_WELL = 3
 GONE = FAULTS["500"]
 AWAY_S = 8.0
 
@@ -105,6 +105,10 @@ async def measure(client: httpx.AsyncClient, first: LlmServer, backup: LlmServer
             well = well and not seen.broken
             for _ in range(N_WELL):
                 await ask(client)
+                # refusing a prompt is nothing that opens a breaker, and the backup has a good answer to its name
+                behave([first], FAULTS["400"])
+                await ask(client)
+                behave([first], WELL)
     print(f"\nBoth endpoints answer 500 for {AWAY_S:.0f} s; a question every half second:")
     behave([first, backup], GONE)
     begun = time.perf_counter()

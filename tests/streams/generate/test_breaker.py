@@ -79,14 +79,14 @@ def test_old_failures_do_not_count() -> None:
     assert breaker.state == "closed"
 
 
-def test_few_failures_among_many_questions_do_not_open_it() -> None:
+def test_half_of_the_last_ten_must_fail_to_open_it() -> None:
     watch = Watch()
     breaker = watch.breaker()
     for _ in range(20):
         assert breaker.admit()
         breaker.settle(well=True)
 
-    fail(breaker, 19)
+    fail(breaker, 4)
     assert watch.states == ["closed"]
     fail(breaker, 1)
     assert watch.states == ["closed", "open"]
