@@ -47,7 +47,7 @@ class Wire:
     async def post(self, path: str, body: Any, headers: str = "") -> Response:
         """Send JSON and read the whole response; `headers` are further lines, each with its line end."""
         connection = self._idle_one() or await self.connect()
-        connection.writer.write(self.request("POST", path, json.dumps(body).encode(), headers))
+        connection.writer.write(self.request("POST", path, body, headers))
         status, found = await connection.head()
         data = await connection.reader.readexactly(int(found["content-length"]))
         if found.get("connection") == "close":
@@ -69,13 +69,14 @@ class Wire:
         parts = urlsplit(self.url)
         return Connection(*await asyncio.open_connection(parts.hostname, parts.port))
 
-    def request(self, method: str, path: str, body: bytes = b"", headers: str = "") -> bytes:
-        """Write a request down."""
+    def request(self, method: str, path: str, body: Any = None, headers: str = "") -> bytes:
+        """Write a request down; its body is JSON."""
+        data = b"" if body is None else json.dumps(body).encode()
         lines = (
             f"{method} {path} HTTP/1.1\r\nHost: gateway\r\nAuthorization: Bearer {self.key}\r\n"
-            f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n{headers}\r\n"
+            f"Content-Type: application/json\r\nContent-Length: {len(data)}\r\n{headers}\r\n"
         )
-        return lines.encode() + body
+        return lines.encode() + data
 
     def close(self) -> None:
         """Close the idle connections."""
