@@ -1,6 +1,7 @@
 """Runs the gateway: `python -m gateway`. Settings come from the environment; .env.example lists them."""
 
 import sys
+from contextlib import suppress
 
 import uvicorn
 
@@ -34,7 +35,8 @@ def main() -> None:
         timeout_graceful_shutdown=10,
     )
     server = Server(app, config)
-    server.run()
+    with suppress(KeyboardInterrupt):
+        server.run()
     if not server.started:
         sys.exit(3)
 
