@@ -1,5 +1,6 @@
 """Runs the gateway: `python -m gateway`. Settings come from the environment; .env.example lists them."""
 
+import resource
 import sys
 from contextlib import suppress
 
@@ -12,6 +13,8 @@ from gateway.auth import ApiKeys, BadKeysFile
 from gateway.server import Server
 
 _SWITCH_INTERVAL_S = 0.0005
+_OTHER_FILES = 1024
+"""Connections that are no streams, and files."""
 
 
 def main() -> None:
@@ -24,6 +27,7 @@ def main() -> None:
         ApiKeys(settings.api_keys_file)
     except BadKeysFile as error:
         sys.exit(f"the gateway cannot start: API keys: {error}")
+    _allow_open_files(settings.streams_max + _OTHER_FILES)
     app = create_app(settings)
     config = uvicorn.Config(
         app,
@@ -39,6 +43,14 @@ def main() -> None:
         server.run()
     if not server.started:
         sys.exit(3)
+
+
+def _allow_open_files(n: int) -> None:
+    """Raise the limit of this process as far as the system lets it; many systems begin with 1024."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = n if hard == resource.RLIM_INFINITY else min(n, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 if __name__ == "__main__":
