@@ -9,7 +9,6 @@ from streams.chunk.charset import decoded
 from streams.chunk.chunkers import Chunker
 from streams.chunk.document import Document, Parsed, normalised
 from streams.chunk.parsers import FILE_PARSERS, PARSERS
-from streams.chunk.signature import told_type
 from streams.errors import Unprocessable
 
 
@@ -26,6 +25,8 @@ def parse_and_cut(source: str | bytes, content_type: str, chunker: Chunker) -> P
             `too_many_pages`, `too_many_chunks`.
     """
     if isinstance(source, bytes):
+        from streams.chunk.signature import told_type  # most children see no file
+
         content_type = told_type(source, content_type)
     document = _parsed(source, content_type)
     pieces = chunker(document)

@@ -13,7 +13,7 @@ from streams.chunk.parser import Parser
 from streams.chunk.parsers import FILE_PARSERS, PARSERS
 from streams.errors import Unprocessable
 from tests.doubles.parser import InlineParser
-from tests.streams.chunk.files import docx, epub, odt, pdf, pptx, sample, xlsx
+from tests.streams.chunk.files import docx, epub, ods, odt, pdf, pptx, sample, xlsx
 from tests.streams.chunk.vocabulary import tokenizer_file
 
 WATER = "The water opens the gate."
@@ -38,6 +38,7 @@ FILES = {
     f"{OOXML}.spreadsheetml.sheet": (xlsx({"x": [[WATER]]}), WATER),
     "application/vnd.ms-excel": (sample("sheets.xls"), "Test spreadsheet"),
     f"{ODF}.text": (odt(f"<office:body><text:p>{WATER}</text:p></office:body>"), WATER),
+    f"{ODF}.spreadsheet": (ods([["what"], [WATER]]), WATER),
     "application/epub+zip": (epub({"a": f"<p>{WATER}</p>"}), WATER),
 }
 
@@ -76,7 +77,7 @@ async def test_every_text_is_parsed_for_every_chunker(parser: Parser, content_ty
     assert await parser.parse(text.encode("utf-16"), content_type=content_type, chunker=chunker) == parsed
 
 
-@pytest.mark.parametrize("content_type", [*FILE_PARSERS.keys() - {f"{ODF}.spreadsheet"}])
+@pytest.mark.parametrize("content_type", FILE_PARSERS)
 async def test_every_file_is_parsed(parser: Parser, content_type: str) -> None:
     content, words = FILES[content_type]
 

@@ -161,11 +161,30 @@ def _relations(targets: Mapping[str, tuple[str, str]]) -> str:
 
 def odt(content: str, *, manifest: str = "") -> bytes:
     """Make an ODT of the XML of its text."""
+    return _open_document("text", content, manifest)
+
+
+def ods(rows: Sequence[Sequence[str]]) -> bytes:
+    """Make an ODS of the rows of one sheet."""
+    cells = "".join(f"<table:table-row>{''.join(map(_open_cell, row))}</table:table-row>" for row in rows)
+    sheet = f'<table:table table:name="Sheet">{cells}</table:table>'
+    manifest = '<manifest:manifest xmlns:manifest="urn:oasis:names:tc:opendocument:xmlns:manifest:1.0"/>'
+    return _open_document(
+        "spreadsheet", f"<office:body><office:spreadsheet>{sheet}</office:spreadsheet></office:body>", manifest
+    )
+
+
+def _open_cell(text: str) -> str:
+    kind = 'office:value-type="string"'
+    return f"<table:table-cell {kind}><text:p>{escape(text)}</text:p></table:table-cell>"
+
+
+def _open_document(kind: str, content: str, manifest: str) -> bytes:
     names = ("office", "text", "table")
     spaces = " ".join(f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{name}:1.0"' for name in names)
     return archive(
         {
-            "mimetype": "application/vnd.oasis.opendocument.text",
+            "mimetype": f"application/vnd.oasis.opendocument.{kind}",
             "content.xml": f"<office:document-content {spaces}>{content}</office:document-content>",
             "META-INF/manifest.xml": manifest,
         }
