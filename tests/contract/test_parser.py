@@ -86,7 +86,7 @@ async def test_every_file_is_parsed(parser: Parser, content_type: str) -> None:
     assert any(words in parsed.text[piece.start : piece.end] for piece in parsed.pieces)
 
 
-async def test_a_chunk_has_the_page_on_which_it_begins(parser: Parser) -> None:
+async def test_a_chunk_has_its_page(parser: Parser) -> None:
     content = pdf(["Gates\nWater.", "", "Locks\nStone."], outline=[("Gates", 0), ("Locks", 2)])
 
     parsed = await parser.parse(content, content_type="application/octet-stream", chunker="structure")

@@ -1,5 +1,6 @@
 """Anybody's producer may put documents into the ingest topic; minimal JSON is enough."""
 
+import base64
 import json
 import subprocess
 import time
@@ -13,6 +14,7 @@ from schemas.codec import headers_of
 from schemas.topics import DEAD_LETTERS, INGEST
 from tests.e2e.api import Api
 from tests.stack import Stack
+from tests.streams.chunk.files import pdf
 
 Letter = tuple[bytes | None, bytes | None, dict[str, bytes]]
 """Key, value and headers."""
@@ -107,6 +109,17 @@ def test_bad_records_become_dead_letters_byte_for_byte_and_good_ones_go_on(
     expected = {(key.encode() if key else None, value) for key, value in bad.values()}
     assert {(key, value) for key, value, _ in letters} == expected
     assert all(headers["mine"] == b"kept" and headers["hr_dlq_reason"] for _, _, headers in letters)
+
+
+def test_a_producer_may_send_a_file(acme: Api, produce: Callable[..., None]) -> None:
+    content = base64.b64encode(pdf(["Nothing.", "The filesword grebe nests at the weir."])).decode()
+    produce("acme/grebe", json.dumps({"content": content, "filename": "grebe.pdf"}).encode())
+
+    document = acme.await_status("grebe", "indexed", "failed")
+
+    assert (document["status"], document["content_type"]) == ("indexed", "application/pdf")
+    hit = next(hit for hit in acme.search("filesword grebe") if hit["document_id"] == "grebe")
+    assert hit["page"] == 2
 
 
 def test_a_mistyped_field_is_kept_out_and_warned_about(acme: Api, produce: Callable[..., None]) -> None:

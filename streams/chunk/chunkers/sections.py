@@ -1,7 +1,8 @@
-"""Cuts a document at its headings, and keeps each section's heading path short enough to be embedded with it."""
+"""Cuts a document at its headings and pages, and keeps each heading path short enough to be embedded with its text."""
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from tokenizers import Tokenizer
@@ -14,7 +15,8 @@ HEADING_MAX_CHARS: Final = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """What stands under one heading path, its heading lines included; the text under them begins at `body`."""
+    """What stands under one heading path on one page, its heading lines included; the text under them begins at
+    `body`."""
 
     start: int
     body: int
@@ -25,8 +27,21 @@ class Section:
 def sections(document: Document) -> Iterator[Section]:
     """Yield the sections of a document, in order; together they are the whole text.
 
-    A heading without text of its own begins the section of the deeper heading that follows it.
+    A heading without text of its own begins the section of the deeper heading that follows it. None goes over the end
+    of a page: so the page on which a chunk begins is the page of all its words.
     """
+    for section in _under_headings(document):
+        yield from _by_page(section, document.pages)
+
+
+def _by_page(section: Section, pages: Sequence[int]) -> Iterator[Section]:
+    for page in pages[bisect_right(pages, section.body) : bisect_left(pages, section.end)]:
+        yield replace(section, end=page)
+        section = replace(section, start=page, body=page)
+    yield section
+
+
+def _under_headings(document: Document) -> Iterator[Section]:
     text, headings = document.text, document.headings
     starts = [*(heading.start for heading in headings), len(text)]
     if starts[0] > 0:

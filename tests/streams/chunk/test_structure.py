@@ -3,7 +3,7 @@
 import pytest
 
 from streams.chunk.chunkers.structure import Structure
-from streams.chunk.document import Document, Piece
+from streams.chunk.document import Document, Piece, joined
 from streams.chunk.parsers.markdown import parse_markdown
 from streams.chunk.parsers.plain import parse_plain
 from streams.errors import Unprocessable
@@ -19,6 +19,16 @@ def structure(tmp_path_factory: pytest.TempPathFactory) -> Structure:
 
 def texts(document: Document, pieces: tuple[Piece, ...]) -> list[str]:
     return [document.text[piece.start : piece.end] for piece in pieces]
+
+
+def test_no_chunk_goes_over_the_end_of_a_page(structure: Structure) -> None:
+    parts = [parse_markdown(text) for text in ("# A\n\nwater\n", "", "gate\n\n# B", "stone\n")]
+
+    document = joined(parts, paged=True)
+    pieces = structure(document)
+
+    assert texts(document, pieces) == ["# A\n\nwater", "gate", "# B", "stone"]
+    assert [piece.headings for piece in pieces] == [("A",), ("A",), ("B",), ("B",)]
 
 
 def test_a_heading_goes_with_the_text_under_it(structure: Structure) -> None:
