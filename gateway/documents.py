@@ -34,8 +34,11 @@ _SUBMISSION: Final = r"^\d{1,9}:\d{1,18}$"
 STATUSES: Final = ("accepted", "chunked", "embedded", "indexed", "deleted", "failed")
 
 
-def services_of(request: Request) -> Services:
-    """Return what the application was started with."""
+async def services_of(request: Request) -> Services:
+    """Return what the application was started with.
+
+    Like every dependency of a route it is async: FastAPI runs others in threads, which costs more than they do.
+    """
     services: Services = request.app.state.services
     return services
 
@@ -43,7 +46,7 @@ def services_of(request: Request) -> Services:
 ServicesOf = Annotated[Services, Depends(services_of)]
 
 
-def document_in_path(
+async def document_in_path(
     document: Annotated[str, Path(description="document id, percent-encoded ('/' as %2F)", examples=["a%2Fb.md"])],
 ) -> DocumentId:
     """Return the document id of the path.

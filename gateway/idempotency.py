@@ -24,7 +24,7 @@ IdOf = Callable[[int], str]
 """Gives the id of the nth thing that a request creates."""
 
 
-def key_in_header(
+async def key_in_header(
     key: Annotated[
         str | None,
         Header(

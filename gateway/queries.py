@@ -43,7 +43,7 @@ _SSE_EXAMPLE: Final = (
 )
 
 
-def question_in_path(id: Annotated[str, Path(description="id of a question")]) -> str:
+async def question_in_path(id: Annotated[str, Path(description="id of a question")]) -> str:
     """Return the id of the path.
 
     Raises:

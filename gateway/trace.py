@@ -10,7 +10,7 @@ from schemas.codec import TRACE_HEADER, new_traceparent
 _TRACEPARENT: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
 
-def traceparent_of(request: Request) -> str:
+async def traceparent_of(request: Request) -> str:
     """Return the caller's `traceparent`, or the beginning of a trace where there is none or it is malformed."""
     given = request.headers.get(TRACE_HEADER, "")
     return given if _TRACEPARENT.fullmatch(given) else new_traceparent()
