@@ -65,6 +65,7 @@ class Load:
     keys: bool = False
     n: int = 0
     tally: Tally = field(default_factory=Tally)
+    over: bool = False
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     async def closed(self, n_callers: int, for_s: float) -> float:
@@ -90,11 +91,12 @@ class Load:
 
     async def end(self) -> None:
         """Send nobody any more, and wait for those who are answered."""
-        self.patience = 0
+        self.over = True
         for task in list(self._tasks):
             if task.get_name() == "returning":
                 task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.over = False
 
     async def _ask(self) -> None:
         self.n += 1
@@ -122,6 +124,8 @@ class Load:
             tally.refusal_seconds.append(took_s)
             after_s = float(response.headers["retry-after"])
             tally.told_s.append(after_s)
+            if self.over:
+                return
             task.set_name("returning")
             await asyncio.sleep(after_s)
             task.set_name("asking")
