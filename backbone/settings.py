@@ -122,7 +122,7 @@ class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySett
     parse_memory_bytes: int = Field(
         1024**3, ge=128 * 1024**2, description="memory that parsing one document may use, bytes"
     )
-    document_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="largest text of one document, bytes")
+    document_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="largest file or text, bytes")
     uri_hosts: str = Field(
         "", description="https hosts whose documents may be fetched by uri, comma-separated; empty: none"
     )
