@@ -3,6 +3,9 @@
 A stack with the local model answers questions about this project's documents. Each question is put to Headrace, and its
 very prompt to the model's server; which goes first changes from question to question, and before each of the two the
 server is made to forget the prompt. Both figures count from the request to the first text that its reader gets.
+
+The model takes the cores that Headrace needs, and on a busy machine its time varies by seconds. With `--fixed` a server
+stands in for it that takes the same time for each answer and no core, so that what is left is what Headrace adds.
 """
 
 import argparse
@@ -11,7 +14,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +31,7 @@ from streams.adapters.openai_chain import PROMPT
 from streams.adapters.openai_model import OpenaiModel, client
 from streams.generate.model import Message
 from streams.generate.prompt import Prompt, pack
+from tests.doubles.llm_server import Behaviour, serving
 from tests.e2e.api import Api
 from tests.stack import Stack, running
 
@@ -50,6 +54,7 @@ QUESTIONS = (
 )
 FORGET = ("Count the birds on the wire.", "Name a colour that nobody likes.")
 MAX_TOKENS = 48
+FIXED = Behaviour(pieces=[f"word{n} " for n in range(40)], first_s=0.2, between_s=0.02, usage=(400, 40))
 SETTINGS = {
     # on a busy machine, too, each question shall be answered by the model
     "HEADRACE_LLM_FIRST_TOKEN_TIMEOUT_MS": "120000",
@@ -130,11 +135,10 @@ def ingest(api: Api) -> None:
     assert all(found["status"] == "indexed" for found in api.put(*documents))
 
 
-async def measure(stack: Stack, n: int) -> None:
+async def measure(stack: Stack, n: int, settings: Mapping[str, str]) -> None:
     """Ask, and print."""
     api = Api.connect(stack.url, "acme-key")
-    ingest(api)
-    settings = language_model_settings(stack.home, read_lock().language_model, local.port_of(stack.home, PART))
+    await asyncio.to_thread(ingest, api)
     ours, theirs = [], []
     async with client(settings["HEADRACE_LLM_BASE_URL"], settings["HEADRACE_LLM_API_KEY"]) as opened:
         model = OpenaiModel(client=opened, name=settings["HEADRACE_LLM_MODEL"], max_tokens=MAX_TOKENS, token_s=60)
@@ -146,14 +150,14 @@ async def measure(stack: Stack, n: int) -> None:
 
         for number in range(-1, n):  # the first one warms both up
             question = QUESTIONS[number % len(QUESTIONS)]
-            messages = prompt_of(api, question)
+            messages = await asyncio.to_thread(prompt_of, api, question)
             pair: dict[str, Timed] = {}
             for turn in ("headrace", "direct") if number % 2 else ("direct", "headrace"):
                 await forget()
                 if turn == "direct":
                     pair[turn] = await direct(model, messages)
                 else:
-                    pair[turn], provider = through_headrace(api, question)
+                    pair[turn], provider = await asyncio.to_thread(through_headrace, api, question)
             if number < 0:
                 continue
             if provider != "openai" or pair["headrace"].usage.prompt_tokens != pair["direct"].usage.prompt_tokens:
@@ -179,14 +183,25 @@ def spread(values: Sequence[float]) -> str:
     return f"{middle:.1f} (quartiles {low:.1f} to {high:.1f})"
 
 
+async def run(n: int, *, fixed: bool) -> None:
+    """Start a stack, and measure."""
+    async with serving(FIXED) as double:
+        found = {"HEADRACE_LLM_BASE_URL": double.url, "HEADRACE_LLM_MODEL": "fixed", "HEADRACE_LLM_API_KEY": ""}
+        options = Options(llm=not fixed, env=SETTINGS | found if fixed else SETTINGS)
+        with tempfile.TemporaryDirectory(prefix="headrace-") as folder, running(Path(folder), options) as stack:
+            if not fixed:
+                port = local.port_of(stack.home, PART)
+                found = language_model_settings(stack.home, read_lock().language_model, port)
+            await measure(stack, n, found)
+
+
 def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--n", type=int, default=14, help="pairs measured")
+    parser.add_argument("--fixed", action="store_true", help="a server of fixed times instead of the model")
     arguments = parser.parse_args()
-    options = Options(llm=True, env=SETTINGS)
-    with tempfile.TemporaryDirectory(prefix="headrace-") as folder, running(Path(folder), options) as stack:
-        asyncio.run(measure(stack, arguments.n))
+    asyncio.run(run(arguments.n, fixed=arguments.fixed))
 
 
 if __name__ == "__main__":
