@@ -18,8 +18,9 @@ from redis.exceptions import RedisError
 
 from backbone.settings import ValkeySettings
 
-TIMEOUT_S: Final = 0.1
-"""Longest that one call may take, the connection included."""
+TIMEOUT_S: Final = 0.25
+"""Longest that one call may take, the connection included. Less, and a busy machine would take its own delays for a dead
+Valkey."""
 
 FIRST_PAUSE_S: Final = 0.5
 MAX_PAUSE_S: Final = 10.0

@@ -22,18 +22,18 @@ FLOOR: Final = 2
 SLACK: Final = 1.5
 """1 would keep the workers busy on average; the rest evens out chance."""
 
-KEPT_MAX: Final = 6
+KEPT_MAX: Final = 8
 """Most places over that, kept for callers who were promised one; chance seldom brings more of them at once."""
 
 BURST: Final = 64
 BURST_LEAST: Final = 16
-BURST_S: Final = 10.0
+BURST_S: Final = 1.0
 """A rush that passes may fill `BURST` places, or as many as end within this time, but `BURST_LEAST` always."""
 
 STANDING_S: Final = 0.6
 """A rush that lasts longer is overload."""
 
-_START_PER_S: Final = 10.0
+_START_PER_S: Final = 32.0
 """What is taken for the drain before anything has ended."""
 
 _TRUST: Final = 0.3
@@ -106,7 +106,7 @@ class Capacity:
 
     @property
     def _kept(self) -> int:
-        return min(KEPT_MAX, max(2, math.ceil(3 * self._busy)))
+        return min(KEPT_MAX, max(2, math.ceil(4 * self._busy)))
 
     def observe(self, now_s: float, crowd: Crowd, ended: Sequence[Ended], *, limited: bool, waiting: bool) -> None:
         """Learn from a look.

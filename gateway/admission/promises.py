@@ -20,7 +20,7 @@ MAX_WAIT_S: Final = 300.0
 MAX_PLACES: Final = 20_000
 """Most places that are promised at a time."""
 
-BOOKED: Final = 0.6
+BOOKED: Final = 0.5
 """Share of the drain that is promised; the rest absorbs chance, and lets in who has not asked before."""
 
 BOOKED_ALONE: Final = 0.85

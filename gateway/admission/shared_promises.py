@@ -145,7 +145,8 @@ class SharedPromises:
             left_us = await self._run(REDEEM, who, int(early))
         except ValkeyAway:
             return await self.alone.redeem(tenant, who, early=early)
-        return None if left_us < 0 else left_us / 1e6
+        # It may have been promised a place while Valkey was away.
+        return await self.alone.redeem(tenant, who, early=early) if left_us < 0 else left_us / 1e6
 
     async def book(self, tenant: str, who: str, *, per_s: float, again: bool) -> int | None:
         """See `Promises`."""
@@ -157,10 +158,11 @@ class SharedPromises:
 
     async def waiting(self) -> int:
         """See `Promises`."""
+        n_alone = await self.alone.waiting()
         try:
-            return await self._run(WAITING)
+            return n_alone + await self._run(WAITING)
         except ValkeyAway:
-            return await self.alone.waiting()
+            return n_alone
 
     async def _run(self, script: str, *arguments: Any) -> int:
         n_lapsed, result = await self.valkey.run(script, [self.prefix], arguments)

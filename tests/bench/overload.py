@@ -16,6 +16,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import httpx
 import psutil
 import uvloop
 
@@ -147,6 +148,14 @@ def rss_mib(stack: Stack) -> float:
     return psutil.Process(local.pid_of(stack.home, "gateway")).memory_info().rss / 1024**2
 
 
+def admission(stack: Stack) -> list[str]:
+    """What the gateway says of its admission."""
+    page = httpx.get(f"{stack.url}/metrics").text.splitlines()
+    names = ("headrace_admission", "headrace_promise")
+    told = (line.removeprefix("headrace_") for line in page if line.startswith(names))
+    return [line for line in told if "_created" not in line and 'kind="search"' not in line]
+
+
 async def measure(stack: Stack, arguments: argparse.Namespace) -> None:
     """Run the phases and print."""
     wire = Wire(url=stack.url, key="acme-key")
@@ -172,7 +181,7 @@ async def measure(stack: Stack, arguments: argparse.Namespace) -> None:
     rush_s, in_time = time.perf_counter() - began_s, len(load.tally.seconds)
     if arguments.wait_s:
         await asyncio.sleep(arguments.wait_s)
-    after = rss_mib(stack)
+    after, door = rss_mib(stack), admission(stack)
     await load.end()
     rush, p95 = load.tally, quantile(load.tally.seconds, 0.95)
     print(
@@ -187,6 +196,7 @@ async def measure(stack: Stack, arguments: argparse.Namespace) -> None:
     longest_s = max(rush.told_s, default=0)
     print(f"refusals:               {milliseconds(rush.refusal_seconds)}; Retry-After up to {longest_s:.0f} s")
     print(f"gateway RSS:            {before:.0f} MiB before, {after:.0f} MiB after")
+    print("at the door:            " + ", ".join(door))
 
 
 def show(rates: dict[int, float]) -> str:

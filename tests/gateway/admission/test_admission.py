@@ -204,7 +204,7 @@ async def test_the_same_question_twice_at_the_same_time_takes_one_place() -> Non
 
 
 async def test_a_small_tenant_is_let_in_though_others_have_filled_the_house() -> None:
-    door = admission(tenant_max=128, capacity=Capacity(most=256))
+    door = admission(tenant_max=128, capacity=Capacity(most=256, least=62))
     await fill(door, "acme", 64)
     await refused(door, "acme", who("more"))
 
