@@ -19,8 +19,8 @@ from redis.exceptions import RedisError
 from backbone.settings import ValkeySettings
 
 TIMEOUT_S: Final = 0.25
-"""Longest that one call may take, the connection included. Less, and a busy machine would take its own delays for a dead
-Valkey."""
+"""Longest that one call may take, the connection included. With less, a busy machine would take its own delays for a
+dead Valkey."""
 
 FIRST_PAUSE_S: Final = 0.5
 MAX_PAUSE_S: Final = 10.0
