@@ -22,6 +22,9 @@ TIMEOUT_S: Final = 0.25
 """Longest that one call may take, the connection included. With less, a busy machine would take its own delays for a
 dead Valkey."""
 
+ALIVE_S: Final = 1.0
+"""Who answered a call so short a time ago is not taken for dead."""
+
 FIRST_PAUSE_S: Final = 0.5
 MAX_PAUSE_S: Final = 10.0
 _CONNECTIONS: Final = 16
@@ -67,6 +70,7 @@ class Valkey:
         self._clock = clock
         self._away_until_s = float("-inf")
         self._pause_s = FIRST_PAUSE_S
+        self._answered_s = float("-inf")
         self._why = "it is away"
 
     @property
@@ -114,12 +118,19 @@ class Valkey:
                 result = await call(self._client)
         except (RedisError, OSError, TimeoutError) as error:
             self._why = f"{type(error).__name__}: {error}"
-            self._away_until_s = self._clock() + self._pause_s
-            _logger.warning("Valkey is left alone for %.1f s: %s", self._pause_s, self._why)
-            self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
+            self._note_failure()
             raise ValkeyAway(f"Valkey is away ({self._why})") from error
-        self._pause_s = FIRST_PAUSE_S
+        self._pause_s, self._answered_s = FIRST_PAUSE_S, self._clock()
         return result
+
+    def _note_failure(self) -> None:
+        now_s = self._clock()
+        # Where it answers others, the machine is busy; and of several who waited in vain, one pause is enough.
+        if now_s < max(self._answered_s + ALIVE_S, self._away_until_s):
+            return
+        self._away_until_s = now_s + self._pause_s
+        _logger.warning("Valkey is left alone for %.1f s: %s", self._pause_s, self._why)
+        self._pause_s = min(2 * self._pause_s, MAX_PAUSE_S)
 
 
 @asynccontextmanager

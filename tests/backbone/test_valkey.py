@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pytest
 
 from backbone.settings import ValkeySettings
-from backbone.valkey import FIRST_PAUSE_S, TIMEOUT_S, Valkey, ValkeyAway, connected
+from backbone.valkey import ALIVE_S, FIRST_PAUSE_S, TIMEOUT_S, Valkey, ValkeyAway, connected
 from headrace.local.ports import free_ports
 
 
@@ -96,6 +96,23 @@ async def test_it_is_used_again_after_the_pause(valkey: str) -> None:
     clock.s += FIRST_PAUSE_S
 
     assert await connection.run("return {ARGV[1], KEYS[1]}", ["key"], [7]) == [b"7", b"key"]
+    await connection.close()
+
+
+@pytest.mark.integration
+async def test_one_call_that_fails_among_others_that_do_not_is_no_death(valkey: str) -> None:
+    clock = Clock()
+    connection = Valkey(settings(valkey), clock)
+    await connection.put("alive", b"yes", ttl_s=60)
+    with pytest.raises(ValkeyAway):
+        await connection.run("oops", [], [])
+
+    assert await connection.get("alive") == b"yes"
+    clock.s += ALIVE_S
+    with pytest.raises(ValkeyAway):
+        await connection.run("oops", [], [])
+    with pytest.raises(ValkeyAway):
+        await connection.get("alive")
     await connection.close()
 
 
