@@ -144,8 +144,8 @@ async def measure(stack: Stack, n: int, settings: Mapping[str, str]) -> None:
         model = OpenaiModel(client=opened, name=settings["HEADRACE_LLM_MODEL"], max_tokens=MAX_TOKENS, token_s=60)
 
         async def forget() -> None:
-            # both at once, so that each takes one of the server's two slots
-            short = OpenaiModel(client=opened, name=model.name, max_tokens=1, token_s=60)
+            # both at once and long enough to overlap, so that each takes one of the server's two slots
+            short = OpenaiModel(client=opened, name=model.name, max_tokens=24, token_s=60)
             await asyncio.gather(*(direct(short, [Message("user", text)]) for text in FORGET))
 
         for number in range(-1, n):  # the first one warms both up
