@@ -306,7 +306,8 @@ def generate(parts: Parts) -> Stage:
         slots=32,
         # a question has ten minutes at most, and its own deadline ends its writing
         deadline_s=660,
-        retry_max_s=20,
+        # as long as a question may have: a chain begins at its next link each time, and the deadline ends it all
+        retry_max_s=600,
         on_dead_letter=FailedQuestion(questions=questions),
     )
 
