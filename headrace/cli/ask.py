@@ -57,6 +57,8 @@ def ask(
         except KeyboardInterrupt:
             if heard.query is None:
                 raise
+            if not as_json:
+                console().print()
             say_cancelled(client.cancel(heard.query), as_json=as_json)
             raise typer.Exit(ExitCode.INTERRUPTED) from None
     exit_as_it_ended(heard, as_json=as_json)
@@ -102,7 +104,7 @@ def say_cancelled(question: Json, *, as_json: bool) -> None:
         return
     outcome = question.get("outcome")
     ended = "cancelled" if outcome == "cancelled" else f"had ended before: {outcome or question.get('state')}"
-    errors().print(f"\nquestion {escape(str(question['id']))} {ended}")
+    console().print(f"question {escape(str(question['id']))} {ended}")
 
 
 def print_sources(citations: list[Json], passages: dict[str, Json]) -> None:

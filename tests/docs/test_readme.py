@@ -47,4 +47,7 @@ def test_the_tour_of_the_readme_works_as_printed(environment: dict[str, str]) ->
     assert "docs/glossary.md" in done.stdout
     assert "closes at 80 bar" in done.stdout
     assert "event: done" in done.stdout
+    assert "had ended before: done" in done.stdout
+    assert "noted: up" in done.stdout
+    assert '"id":"README.md"' in done.stdout
     assert "deleted tour/gate.md" in done.stdout

@@ -101,35 +101,35 @@ def test_an_answer_whose_stream_breaks_is_shown_whole(fake: FakeGateway, headrac
 
 
 def interrupted(fake: FakeGateway, when: Callable[["subprocess.Popen[str]"], object]) -> tuple[int, str]:
-    """Run `ask` in a process of its own, press Ctrl-C; return exit code and what it complained of."""
+    """Run `ask` in a process of its own, press Ctrl-C; return its exit code and what it said afterwards."""
     command = [sys.executable, "-c", "from headrace.cli import main; main()", "ask", "When?"]
     environment = os.environ | {"HEADRACE_URL": fake.url, "HEADRACE_API_KEY": KEY}
     with subprocess.Popen(
-        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=0
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=0
     ) as asking:
         when(asking)
         asking.send_signal(signal.SIGINT)
-        return asking.wait(20), asking.communicate()[1]
+        return asking.wait(20), asking.communicate()[0]
 
 
 def test_ctrl_c_cancels_the_question_and_says_so(fake: FakeGateway) -> None:
     fake.stream, fake.hold_after = ANSWERED, 3
 
-    code, complaint = interrupted(fake, lambda asking: asking.stdout.read(len("It closes ")) if asking.stdout else "")
+    code, said = interrupted(fake, lambda asking: asking.stdout.read(len("It closes ")) if asking.stdout else "")
 
     assert code == 130
     assert fake.cancelled.is_set()
-    assert "question q cancelled" in complaint
+    assert "question q cancelled" in said
 
 
 def test_ctrl_c_before_the_question_is_accepted_only_stops(fake: FakeGateway) -> None:
     fake.stream, fake.hold_after = ANSWERED, 0
 
-    code, complaint = interrupted(fake, lambda _: fake.asked.wait(20))
+    code, said = interrupted(fake, lambda _: fake.asked.wait(20))
 
     assert code == 130
     assert not fake.cancelled.is_set()
-    assert "goes on without this command" in complaint
+    assert "goes on without this command" in said
 
 
 def test_a_question_that_somebody_cancels_has_code_1(fake: FakeGateway, headrace: Headrace) -> None:
@@ -173,7 +173,7 @@ def test_a_cancel_says_how_the_question_ended(fake: FakeGateway, headrace: Headr
     result = headrace("cancel", "q")
 
     assert result.exit_code == 0
-    assert "question q had ended before: done" in result.stderr
+    assert result.stdout == "question q had ended before: done\n"
     assert json.loads(headrace("cancel", "q", "--json").stdout)["outcome"] == "done"
 
 
