@@ -22,7 +22,9 @@ save ""
 appendonly no
 maxmemory 64mb
 maxmemory-policy allkeys-lru
+set-proc-title no
 """
+"""A title of its own would be written over the environment, by which an orphan is known as a part of its stack."""
 
 
 def prepare_valkey(folder: Path, *, password_file: Path, port: int) -> list[str]:
