@@ -167,8 +167,8 @@ class Admission:
         if mine >= self.tenant_max - min(kept, self.tenant_max // 2):
             return "tenant"
         few = max(_FEW, cap // 4)
-        # A tenant that holds few is let in even where others fill the house.
-        limit = min(cap + few, self.capacity.most) if mine < few else cap - kept
+        # A tenant that holds few is let in even where others fill the house; so is who was promised a place.
+        limit = min(cap + few, self.capacity.most) if mine < few or promised else cap - kept
         return "all" if total >= limit else None
 
     def _let_in(self, tenant: str, id: str) -> None:

@@ -20,7 +20,7 @@ MAX_WAIT_S: Final = 300.0
 MAX_PLACES: Final = 20_000
 """Most places that are promised at a time."""
 
-BOOKED: Final = 0.5
+BOOKED: Final = 0.3
 """Share of the drain that is promised; the rest absorbs chance, and lets in who has not asked before."""
 
 BOOKED_ALONE: Final = 0.85
@@ -33,8 +33,8 @@ PER_PHASE: Final = 4.0
 EARLY_S: Final = 0.01
 """Clocks may bring a caller this much before its time; more would let in others who ask the same."""
 
-MIN_SHARE: Final = 0.2
-WEIGHT: Final = 0.02
+MIN_SHARE: Final = 0.12
+WEIGHT: Final = 0.04
 """Weight of one place in the share of places that are taken up."""
 
 

@@ -187,7 +187,7 @@ async def measure(stack: Stack, arguments: argparse.Namespace) -> None:
     print(
         f"{arguments.factor:g} x capacity, {rush_s:.0f} s:    {milliseconds(rush.seconds)}, others {dict(rush.others)}"
     )
-    print(f"goodput / capacity:     {in_time / rush_s / capacity:.2f} (bar >= 0.9)")
+    print(f"goodput / capacity:     {in_time / rush_s / capacity:.2f} (bar >= 0.8)")
     print(f"p95 / p95 at 60 %:      {p95 / quantile(normal.seconds, 0.95):.2f} (bar <= 2)")
     print(f"let in when first asked: {rush.let_in[0]} of {rush.came[0]}")
     if rush.came[1]:

@@ -52,10 +52,10 @@ async def test_places_of_a_line_are_as_far_apart_as_the_drain_allows(promises: P
 
     told = [wait_s for wait_s in waits_s if wait_s is not None]
     assert len(told) == 20
-    # 0.425 places a second: 20 callers wait for 44.7 s at most.
+    # 0.255 places a second: 20 callers wait for 74.5 s at most.
     assert told == sorted(told)
-    assert max(told) in (45, 46)
-    assert {later - earlier for earlier, later in pairwise(told)} <= {2, 3}
+    assert max(told) in (75, 76)
+    assert {later - earlier for earlier, later in pairwise(told)} <= {3, 4}
 
 
 async def test_at_many_places_a_second_nobody_waits_long(promises: Promises) -> None:
@@ -68,7 +68,7 @@ async def test_a_line_that_is_too_long_promises_nothing(promises: Promises) -> N
     waits_s = [await promises.book("acme", f"caller {n}", per_s=0.05, again=False) for n in range(12)]
 
     n_promised = sum(wait_s is not None for wait_s in waits_s)
-    assert 6 <= n_promised <= 7
+    assert 4 <= n_promised <= 5
     assert all(wait_s <= MAX_WAIT_S for wait_s in waits_s if wait_s is not None)
     assert waits_s[-1] is None
     assert await promises.waiting() == n_promised

@@ -4,6 +4,7 @@ from functools import cache
 
 import pytest
 
+from gateway.admission.promises import GRACE_S
 from tests.gateway.admission.overload import Rush, p95
 
 
@@ -49,8 +50,8 @@ def test_callers_that_never_come_back_starve_nobody() -> None:
 
     assert rush.ended >= 0.95 * 60 * rush.drain_per_s
     assert p95(rush.waits_s) <= 2 * normal_p95()
-    # Places that nobody takes up are promised to others as well, so the line stays short.
-    assert max(rush.told_s) <= 45
+    # Places that nobody takes up are promised to others as well, so the line is not longer than the rush was.
+    assert max(rush.told_s) <= 60 + GRACE_S
 
 
 def test_half_of_the_callers_coming_back_find_their_place() -> None:
