@@ -43,7 +43,12 @@ class SlowModel(LlmServer):
     @property
     def env(self) -> dict[str, str]:
         """Settings of a worker that lets this model write."""
-        return {"HEADRACE_LLM_BASE_URL": self.url, "HEADRACE_LLM_MODEL": "slow"}
+        return {
+            # answers that are slow on purpose are no overload
+            "HEADRACE_QUESTIONS_MIN": "256",
+            "HEADRACE_LLM_BASE_URL": self.url,
+            "HEADRACE_LLM_MODEL": "slow",
+        }
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="headrace-resume-"))
     with writing(slow()) as model, running(folder, Options(env=model.env)) as stack:
         fill(stack)
-        with stack.beside(GATEWAY) as beside:
+        with stack.beside(GATEWAY, model.env) as beside:
             cuts = asyncio.run(cut([beside.url, stack.url], arguments.streams, arguments.seed))
             print(f"cut:      {dict(cuts)}")
             print(f"outlived: {dict(asyncio.run(outliving(beside, stack.url, AT_ONCE)))}")

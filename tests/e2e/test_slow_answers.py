@@ -45,7 +45,7 @@ def slowly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
 
 
 def test_streams_that_are_cut_anywhere_or_lose_their_gateway_have_the_stored_text(slowly: Slow) -> None:
-    with slowly.stack.beside(resume.GATEWAY) as beside:
+    with slowly.stack.beside(resume.GATEWAY, slowly.model.env) as beside:
         cut = asyncio.run(resume.cut([beside.url, slowly.stack.url], N, seed=1))
         outlived = asyncio.run(resume.outliving(beside, slowly.stack.url, N))
 
