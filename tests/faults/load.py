@@ -68,6 +68,7 @@ class Load:
     _ever: dict[str, list[str]] = field(default_factory=dict)
     _submissions: dict[str, tuple[int, str]] = field(default_factory=dict)
     _accepted: dict[str, str] = field(default_factory=dict)
+    _asked_at: dict[str, float] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
         """Work until `stop` is set; every task ends its step first."""
@@ -221,6 +222,8 @@ class Load:
             async for event in events:
                 if event.event == "accepted":
                     query = self._accepted[reader] = event.data["id"]
+                    # who asks again is told what was found for the first one
+                    asked_at = self._asked_at.setdefault(query, asked_at)
                     self.history.add("ask", query=query, reader=reader)
                 kept = {} if event.event == "sources" else event.data
                 self.history.add("event", query=query, reader=reader, event=event.event, place=event.id, data=kept)
