@@ -94,8 +94,14 @@ class Stack:
         return self.metric("worker-ingest", "headrace_chunks_encoded_total")
 
     @contextmanager
-    def beside(self, row: Row, env: Mapping[str, str] | None = None) -> Iterator["Beside"]:
-        """Run one more process of the stack, which nobody starts again, while the block runs."""
+    def beside(self, row: Row, env: Mapping[str, str] | None = None, *, wait: bool = True) -> Iterator["Beside"]:
+        """Run one more process of the stack, which nobody starts again, while the block runs.
+
+        Args:
+            row: what to run.
+            env: added to its environment.
+            wait: until it is ready; not for a process that may end before.
+        """
         (port,) = free_ports(1)
         environment = dict(os.environ) | marks(self.home.path, row.name) | self.environment
         environment |= {row.port_variable: str(port), "HEADRACE_LEXICAL_DIR": str(self.home.data("lexical") / row.name)}
@@ -109,7 +115,8 @@ class Stack:
             )
         beside = Beside(url=f"http://127.0.0.1:{port}", process=process)
         try:
-            beside.await_ready()
+            if wait:
+                beside.await_ready()
             yield beside
         finally:
             process.terminate()

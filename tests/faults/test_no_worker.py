@@ -75,7 +75,7 @@ def test_a_worker_that_dies_before_it_publishes_the_end_has_it_published_once_fo
     with ThreadPoolExecutor() as threads:
         reading = threads.submit(reader.read, "Will the worker die ?")
         assert reader.accepted.wait(20)
-        with deserted.beside(DYING) as dying:
+        with deserted.beside(DYING, wait=False) as dying:
             reading.result(60)
             assert dying.process.wait(10) == EXIT_DEAD
 
