@@ -20,6 +20,10 @@ INLINE_MAX_BYTES = 1024 * 1024
 VERSION_HEADER = "hr_version"
 BLOB_HEADER = "hr_blob"
 TRACE_HEADER = "traceparent"
+REISSUE_HEADER = "hr_reissue"
+"""Version of a document that is done again, on the request and on all that follows from it."""
+ORIGIN_HEADER = "hr_origin"
+"""Place of the submission that a redriven record was first: `<topic id>/<partition>/<offset>`."""
 
 E = TypeVar("E", bound=Event)
 _encoder = msgspec.json.Encoder()
@@ -71,6 +75,7 @@ async def encode(
     blobs: Blobs,
     version: int | None = None,
     traceparent: str | None = None,
+    reissue: int | None = None,
 ) -> Record:
     """Make a record of an event.
 
@@ -81,6 +86,7 @@ async def encode(
         blobs: takes the value when it is over INLINE_MAX_BYTES.
         version: of the document; in a header, so that tombstones carry it too.
         traceparent: trace to go on with; a new one begins otherwise.
+        reissue: version of the document that is done again.
     """
     kind = type(event).__name__ if event is not None else "DocumentDeleted"
     headers = {
@@ -94,6 +100,8 @@ async def encode(
     }
     if version is not None:
         headers[VERSION_HEADER] = str(version).encode()
+    if reissue is not None:
+        headers[REISSUE_HEADER] = str(reissue).encode()
     value = None if event is None else _encoder.encode(event)
     if value is not None and len(value) > INLINE_MAX_BYTES:
         headers[BLOB_HEADER] = (await blobs.put(value)).encode()
@@ -131,7 +139,16 @@ async def decode(record: Record, event: type[E], *, blobs: Blobs) -> E | None:
 
 def version_of(headers: Mapping[str, bytes]) -> int | None:
     """Return the document version in a record's headers; None where there is none or it is no number."""
-    raw = headers.get(VERSION_HEADER)
+    return _number(headers, VERSION_HEADER)
+
+
+def reissue_of(headers: Mapping[str, bytes]) -> int | None:
+    """Return the version that is done again, from a record's headers; None where it is not, or it is no number."""
+    return _number(headers, REISSUE_HEADER)
+
+
+def _number(headers: Mapping[str, bytes], name: str) -> int | None:
+    raw = headers.get(name)
     return int(raw) if raw is not None and raw.isdigit() else None
 
 

@@ -37,6 +37,8 @@ Headers are CloudEvents in Kafka's binary mode (`ce_id`, `ce_type`, `ce_source`,
 | --- | --- |
 | `hr_version` | version of the document, on nulls too |
 | `hr_blob` | SHA-256 under which the object store holds the value, which was over 1 MiB |
+| `hr_reissue` | version of a document that is done again ([how](designs/nothing-lost.md)) |
+| `hr_origin` | `<topic id>/<partition>/<offset>` of the submission that a redriven record was first |
 
 | topic | key | event | partitions | kept | what it holds |
 | --- | --- | --- | --- | --- | --- |

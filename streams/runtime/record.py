@@ -36,6 +36,8 @@ class Inbound(Generic[E_co]):
         origin: where it stands.
         timestamp_ms: when it was produced.
         traceparent: trace that it belongs to.
+        reissue: version of the document that is done again, every part of it; None: it is done for the first time, or
+            repeated by chance. What the handler yields carries it on.
     """
 
     key: bytes | None
@@ -46,6 +48,7 @@ class Inbound(Generic[E_co]):
     headers: Mapping[str, bytes] = field(default_factory=dict)
     version: int | None = None
     traceparent: str | None = None
+    reissue: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

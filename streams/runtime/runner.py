@@ -93,7 +93,8 @@ class Runner:
                 turn.claim()
 
         async def handle() -> None:
-            await self._publish(self.stage.handler(await self._decoded(source, trace)), trace, claimed)
+            record = await self._decoded(source, trace)
+            await self._publish(self.stage.handler(record), record, claimed)
 
         letter = await self._persist(handle, turn)
         if letter is None:
@@ -163,7 +164,10 @@ class Runner:
         return _inbound(source, headers, trace, event, raw)
 
     async def _publish(
-        self, outputs: AsyncIterator[Outbound | Flush | Claim], trace: str, claimed: Callable[[], None] = lambda: None
+        self,
+        outputs: AsyncIterator[Outbound | Flush | Claim],
+        record: Inbound[Any],
+        claimed: Callable[[], None] = lambda: None,
     ) -> None:
         """Publish what a handler yields, in order; return when Kafka has acknowledged all of it."""
         unacknowledged: list[Awaitable[Delivered]] = []
@@ -171,7 +175,7 @@ class Runner:
         async with aclosing(cast(Any, outputs)):
             async for output in outputs:
                 if isinstance(output, Outbound):
-                    unacknowledged.append(await self._send(output, trace))
+                    unacknowledged.append(await self._send(output, record))
                 if unacknowledged and (not isinstance(output, Outbound) or len(unacknowledged) >= _UNAWAITED_MAX):
                     await asyncio.gather(*unacknowledged)
                     unacknowledged.clear()
@@ -179,7 +183,7 @@ class Runner:
                     claimed()
         await asyncio.gather(*unacknowledged)
 
-    async def _send(self, output: Outbound, trace: str) -> Awaitable[Delivered]:
+    async def _send(self, output: Outbound, about: Inbound[Any]) -> Awaitable[Delivered]:
         try:
             record = await codec.encode(
                 output.event,
@@ -187,7 +191,8 @@ class Runner:
                 source=self.stage.source,
                 blobs=self.blobs,
                 version=output.version,
-                traceparent=trace,
+                traceparent=about.traceparent,
+                reissue=about.reissue,
             )
         except OSError as error:
             raise Transient(f"the object store is out of reach: {error}") from error
@@ -220,7 +225,8 @@ class Runner:
             return
 
         async def tell() -> None:
-            await self._publish(hook(await self._decoded_if_possible(source, trace), letter), trace)
+            record = await self._decoded_if_possible(source, trace)
+            await self._publish(hook(record, letter), record)
 
         untold = await self._persist(tell, turn)
         if untold is not None:
@@ -243,6 +249,7 @@ def _inbound(source: Source, headers: Mapping[str, bytes], trace: str, event: An
         origin=source.origin,
         timestamp_ms=source.timestamp_ms,
         traceparent=trace,
+        reissue=codec.reissue_of(headers),
     )
 
 
