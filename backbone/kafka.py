@@ -306,6 +306,16 @@ class Admin:
         """
         return await self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
 
+    async def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
+        """Return the lowest offset of a record that was produced then or later; None: there is none."""
+        place = TopicPartition(topic, partition)
+        spec = OffsetSpec.for_timestamp(timestamp_ms)
+        found = await _patiently(
+            lambda: _results(self._client.list_offsets({place: spec}, request_timeout=_REQUEST_TIMEOUT_S))
+        )
+        (offset,) = found.values()
+        return int(offset.offset) if offset.offset >= 0 else None
+
     async def group_lag(self, group: str, topics: Iterable[str]) -> dict[str, int]:
         """Return, per topic, the number of offsets between what the group has committed and the end.
 
@@ -599,6 +609,20 @@ class PartitionReader:
         self._consumer.incremental_unassign([place])
         self._consumer.incremental_assign([TopicPartition(self._topic, partition, lowest)])
         return Overtaken(partition=partition, resumed=lowest)
+
+
+async def record_at(settings: KafkaSettings, topic: str, partition: int, offset: int) -> Received | None:
+    """Return one record; None: it is not kept any more, or was never there.
+
+    Raises:
+        MissingTopic: the topic or the partition does not exist.
+        KafkaException: the brokers are away.
+        TimeoutError: they do not answer.
+    """
+    async with asyncio.timeout(_REQUEST_TIMEOUT_S), PartitionReader(settings, topic, {partition: offset}) as reader:
+        async for item in reader:
+            return item if isinstance(item, Received) and item.offset == offset else None
+    return None
 
 
 def _place(start: Start, end: int) -> int:

@@ -37,7 +37,18 @@ class Topic:
         return replace(self, name=self.name.format(part))
 
 
-STAGES = ("intake", "chunk", "embed", "index", "lifecycle", "retrieve", "generate", "score", "evaluate")
+STAGES = (
+    "intake",
+    "chunk",
+    "embed",
+    "index",
+    "lifecycle",
+    "retrieve",
+    "generate",
+    "score",
+    "evaluate",
+    "operator",
+)
 """Every stage, in the direction of flow. A stage's name is its folder, `--stages` word, metric label and dead-letter
 topic."""
 

@@ -34,12 +34,29 @@ class Versioned:
     """What `DocumentStore.assign` decided.
 
     `outcome`: "fresh" (a new version), "again" (this very record was applied before, with this version: publish it
-    again), or
-    "redelivered" (a later record of the same partition was applied already: drop this one).
+    again), "redelivered" (a later record of the same partition was applied already: drop this one), or
+    "overtaken" (a redriven record, whose document got another version since; `version` is that one).
     """
 
     version: int
-    outcome: Literal["fresh", "again", "redelivered"]
+    outcome: Literal["fresh", "again", "redelivered", "overtaken"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Latest:
+    """The latest version of a document.
+
+    Attributes:
+        version: at least 1.
+        deleted: it deletes the document.
+        accepted_ms: when it was given, by the clock of the store.
+        submission: place of the submission that it was given to; None: the store does not tell.
+    """
+
+    version: int
+    deleted: bool
+    accepted_ms: int
+    submission: Origin | None
 
 
 class DocumentStore(Protocol):
@@ -47,7 +64,13 @@ class DocumentStore(Protocol):
     away."""
 
     async def assign(
-        self, key: DocumentKey, origin: Origin, *, deleted: bool, attributes: Mapping[str, Any]
+        self,
+        key: DocumentKey,
+        origin: Origin,
+        *,
+        deleted: bool,
+        attributes: Mapping[str, Any],
+        redriven: bool = False,
     ) -> Versioned:
         """Give the record at `origin` its version of the document, in one transaction.
 
@@ -56,6 +79,8 @@ class DocumentStore(Protocol):
             origin: place of the submitted record; remembered per (topic id, partition).
             deleted: the record deletes the document.
             attributes: title, uri, collection, metadata, acl, content_type, n_bytes for listing; empty for a delete.
+            redriven: the record is sent again after it was given up, so `origin` is where it stood first. It gets a
+                version only where the document got none since.
         """
         ...
 
@@ -78,6 +103,10 @@ class DocumentStore(Protocol):
 
     async def latest_version(self, key: DocumentKey) -> int | None:
         """Return the newest version assigned; None for an unknown document."""
+        ...
+
+    async def latest(self, key: DocumentKey) -> Latest | None:
+        """Return what is known of the newest version; None where no version was assigned."""
         ...
 
 

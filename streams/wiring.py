@@ -20,6 +20,7 @@ from backbone.valkey import Valkey, connected
 from schemas.topics import (
     CHUNKS,
     CONTROL,
+    DEAD_LETTERS,
     DOCUMENTS,
     EMBEDDINGS,
     FEEDBACK,
@@ -29,10 +30,12 @@ from schemas.topics import (
     RESULTS,
     RETRIEVALS,
     SCORES,
+    STAGES,
 )
 from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.control_feed import ControlFeed
 from streams.adapters.kafka_feed import KafkaFeed
+from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.lexical_slot import own_slot
 from streams.adapters.parse_pool import ParsePool
@@ -40,6 +43,7 @@ from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
 from streams.adapters.postgres_evals import PostgresEvals
 from streams.adapters.postgres_generation import PostgresGeneration
+from streams.adapters.postgres_letters import PostgresLetters
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
 from streams.adapters.postgres_scores import PostgresScores
@@ -58,9 +62,13 @@ from streams.index.handler import Index
 from streams.intake.handler import Intake
 from streams.intake.rejected import Rejected
 from streams.lifecycle.handler import Project
+from streams.operator.duty import Duty
+from streams.operator.handler import Register
+from streams.operator.redrive import Redrive
 from streams.outcome import FailedDocument, FailedQuestion
 from streams.retrieve.handler import Retrieve
 from streams.runtime.consumer import SafeConsumer
+from streams.runtime.runner import Sender
 from streams.runtime.stage import Stage
 from streams.runtime.worker import run_worker
 from streams.score.handler import Score
@@ -69,6 +77,8 @@ if TYPE_CHECKING:
     from streams.adapters.openvino_encoder import OpenvinoEncoder
 
 _DATABASE_WAIT_S = 30.0
+_DUTY_S = 2.0
+"""A nudge may be lost; so much later the work is done all the same."""
 
 
 class SystemClock:
@@ -91,9 +101,13 @@ class Generation:
 
 @dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What several stages of one process share. `resources` closes all of it."""
+    """What several stages of one process share. `resources` closes all of it.
+
+    `duties` run beside the stages, as `views` and `feeds` do.
+    """
 
     settings: WorkerSettings
+    sender: Sender
     pool: "asyncpg.Pool[Any]"
     blobs: FolderBlobs
     valkey: Valkey
@@ -102,6 +116,7 @@ class Parts:
     resources: AsyncExitStack
     views: list[TantivyView] = field(default_factory=list)
     feeds: list[ControlFeed] = field(default_factory=list)
+    duties: list[Duty] = field(default_factory=list)
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -113,6 +128,12 @@ class Parts:
     def chunks_and_vectors(self) -> PostgresGeneration:
         """The generation's table."""
         return PostgresGeneration(pool=self.pool, generation=self.generation.name, dim=self.generation.dim)
+
+    def control(self) -> ControlFeed:
+        """The control topic, which a process reads once."""
+        if not self.feeds:
+            self.feeds.append(ControlFeed(settings=self.settings, topic=CONTROL.name, blobs=self.blobs))
+        return self.feeds[0]
 
     def questions(self, stage: str) -> PostgresQuestions:
         """Rows of questions, as this stage of this process claims them and no other does."""
@@ -152,7 +173,11 @@ def intake(parts: Parts) -> Stage:
         group="rag.intake",
         topic=INGEST,
         handler=Intake(
-            documents=parts.documents, uris=uris, clock=parts.clock, document_max_bytes=settings.document_max_bytes
+            documents=parts.documents,
+            uris=uris,
+            clock=parts.clock,
+            log=KafkaLog(settings=settings, blobs=parts.blobs),
+            document_max_bytes=settings.document_max_bytes,
         ),
         slots=16,
         deadline_s=60,
@@ -289,8 +314,6 @@ def answerer(parts: Parts) -> Answerer:
 
 def generate(parts: Parts) -> Stage:
     """Write answers."""
-    feed = ControlFeed(settings=parts.settings, topic=CONTROL.name, blobs=parts.blobs)
-    parts.feeds.append(feed)
     questions = parts.questions("generate")
     return Stage(
         name="generate",
@@ -299,7 +322,7 @@ def generate(parts: Parts) -> Stage:
         handler=Generate(
             questions=questions,
             answerer=answerer(parts),
-            cancellations=feed,
+            cancellations=parts.control(),
             observer=PrometheusWriting(),
             lease_s=questions.lease_s,
         ),
@@ -347,11 +370,33 @@ def evaluate(parts: Parts) -> Stage:
     )
 
 
+def operator(parts: Parts) -> Stage:
+    """Register dead letters, and carry out what an operator wants done."""
+    letters = PostgresLetters(pool=parts.pool)
+    redrive = Redrive(letters=letters, records=KafkaLetters(settings=parts.settings), sender=parts.sender)
+    parts.duties.append(
+        Duty(name="redrive", round=redrive.round, every_s=_DUTY_S, woken=parts.control().woken("redrive"))
+    )
+    # its own dead letters are left out: each would make another one
+    first, *others = (DEAD_LETTERS.named(stage) for stage in STAGES if stage != "operator")
+    return Stage(
+        name="operator",
+        group="rag.operator",
+        topic=first,
+        more_topics=tuple(others),
+        handler=Register(letters=letters),
+        slots=8,
+        deadline_s=30,
+        decode=False,
+        whole=False,
+    )
+
+
 Builder = Callable[[Parts], Stage]
 
 BUILDERS: Mapping[str, Builder] = {
     builder.__name__: builder
-    for builder in (intake, chunk, embed, index, lifecycle, retrieve, generate, score, evaluate)
+    for builder in (intake, chunk, embed, index, lifecycle, retrieve, generate, score, evaluate, operator)
 }
 """A stage's name and the function that builds it."""
 
@@ -376,7 +421,7 @@ async def run(
     def on_ready() -> None:
         ready.update(dict.fromkeys(names, True))
 
-    async with assembled(settings) as parts, Publisher(settings) as publisher:
+    async with Publisher(settings) as publisher, assembled(settings, publisher) as parts:
         stages = [_watched(builders[name](parts)) for name in names]
         await parts.resources.enter_async_context(_endpoint(settings.metrics_port, ready))
         working = asyncio.create_task(
@@ -391,7 +436,9 @@ async def run(
                 consumer=consumer,
             )
         )
-        return await _beside(working, [*(view.run() for view in parts.views), *(feed.run() for feed in parts.feeds)])
+        beside: list[Coroutine[Any, Any, None]] = [view.run() for view in parts.views]
+        beside += [feed.run() for feed in parts.feeds]
+        return await _beside(working, beside + [duty.run() for duty in parts.duties])
 
 
 def _watched(stage: Stage) -> Stage:
@@ -429,12 +476,13 @@ async def _endpoint(port: int, ready: dict[str, bool]) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def assembled(settings: WorkerSettings) -> AsyncIterator[Parts]:
+async def assembled(settings: WorkerSettings, sender: Sender) -> AsyncIterator[Parts]:
     """Connect to what the stages share, and close it with the block."""
     async with AsyncExitStack() as resources:
         pool = await resources.enter_async_context(_pool(settings))
         yield Parts(
             settings=settings,
+            sender=sender,
             pool=pool,
             blobs=FolderBlobs(settings.objects_dir),
             valkey=await resources.enter_async_context(connected(settings)),

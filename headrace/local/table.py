@@ -33,7 +33,7 @@ PROCESSES = (
     Row(name="gateway", arguments=("-m", "gateway"), port_variable="HEADRACE_GATEWAY_PORT"),
     worker("worker-ingest", "intake", "chunk", "embed", "index", "lifecycle"),
     worker("worker-query", "retrieve", "generate"),
-    worker("worker-score", "score", "evaluate"),
+    worker("worker-score", "score", "evaluate", "operator"),
 )
 
 

@@ -31,6 +31,11 @@ class ControlFeed:
         self._topic = topic
         self._blobs = blobs
         self._watched: dict[str, set[asyncio.Event]] = {}
+        self._listening: dict[str, asyncio.Event] = {}
+
+    def woken(self, kind: str) -> asyncio.Event:
+        """Return the event that is set at each nudge of a kind; whoever waits for it clears it."""
+        return self._listening.setdefault(kind, asyncio.Event())
 
     @contextmanager
     def watching(self, query: QueryId) -> Iterator[asyncio.Event]:
@@ -67,6 +72,10 @@ class ControlFeed:
         except (codec.Undecodable, codec.BlobMissing) as error:
             _log.warning("control_record_left_out", offset=item.offset, error=type(error).__name__)
             return
-        if control is not None and control.kind == "cancel" and control.query is not None:
+        if control is None:
+            return
+        if control.kind in self._listening:
+            self._listening[control.kind].set()
+        if control.kind == "cancel" and control.query is not None:
             for nudged in self._watched.get(control.query, ()):
                 nudged.set()

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from schemas.ids import DocumentKey
+from schemas.topics import INGEST
 from streams.adapters.postgres import Pool, lend, transaction
 from streams.lifecycle.rank import REJECTED_RANK, STATUS_RANKS
-from streams.ports import Versioned
+from streams.ports import Latest, Versioned
 from streams.runtime.record import Origin
 
 # One statement decides and writes: the conflicting row is locked, compared, and changed only for a later offset (or for
@@ -37,14 +38,27 @@ ON CONFLICT (tenant, document) DO UPDATE SET
     status = excluded.status, status_version = d.latest_version + 1, status_rank = excluded.status_rank,
     stage = excluded.stage, failure_reason = NULL, failure_message = NULL, n_chunks = NULL,
     warnings = '{}', warnings_version = d.latest_version + 1, accepted_at = now(), updated_at = now()
-WHERE coalesce((d.origins -> $3 -> 'offset')::bigint, -1) < $4
-   OR ((d.origins -> $3 -> 'offset')::bigint = $4 AND d.origins -> $3 ? 'rejected')
+WHERE (coalesce((d.origins -> $3 -> 'offset')::bigint, -1) < $4
+       OR ((d.origins -> $3 -> 'offset')::bigint = $4 AND d.origins -> $3 ? 'rejected'))
+  AND (NOT $15 OR coalesce((d.origins -> $3 -> 'version')::bigint, 0) = d.latest_version)
 RETURNING latest_version
 """
 
 _APPLIED: Final = """
-SELECT (origins -> $3 -> 'offset')::bigint AS "offset", (origins -> $3 -> 'version')::bigint AS version
+SELECT (origins -> $3 -> 'offset')::bigint AS "offset", (origins -> $3 -> 'version')::bigint AS version,
+       origins -> $3 ? 'rejected' AS rejected, latest_version
 FROM documents WHERE tenant = $1 AND document = $2
+"""
+
+# The place that the version was given to; where several say so, one of them was rejected since, and gave none.
+_LATEST: Final = """
+SELECT latest_version, deleted, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms, given.*
+FROM documents d
+LEFT JOIN LATERAL (
+    SELECT place, (origin -> 'offset')::bigint AS "offset" FROM jsonb_each(d.origins) AS o (place, origin)
+    WHERE (origin -> 'version')::bigint = d.latest_version AND NOT origin ? 'rejected' LIMIT 1
+) AS given ON true
+WHERE tenant = $1 AND document = $2 AND latest_version > 0
 """
 
 # The record may have got a version before it failed (Kafka was away too long): that version has failed then.
@@ -76,7 +90,13 @@ class PostgresDocuments:
     pool: "Pool[Any]"
 
     async def assign(
-        self, key: DocumentKey, origin: Origin, *, deleted: bool, attributes: Mapping[str, Any]
+        self,
+        key: DocumentKey,
+        origin: Origin,
+        *,
+        deleted: bool,
+        attributes: Mapping[str, Any],
+        redriven: bool = False,
     ) -> Versioned:
         """See `DocumentStore.assign`; the status becomes `accepted`, or `deleted`, in the same transaction."""
         status = "deleted" if deleted else "accepted"
@@ -98,12 +118,16 @@ class PostgresDocuments:
                 attributes.get("n_bytes", 0),
                 status,
                 STATUS_RANKS[status],
+                redriven,
             )
             if version is not None:
                 return Versioned(version=version, outcome="fresh")
             [applied] = await connection.fetch(_APPLIED, key.tenant, key.document, place)
-        again = applied["offset"] == origin.offset
-        return Versioned(version=applied["version"], outcome="again" if again else "redelivered")
+        if applied["offset"] == origin.offset and not applied["rejected"]:
+            return Versioned(version=applied["version"], outcome="again")
+        if redriven:
+            return Versioned(version=applied["latest_version"], outcome="overtaken")
+        return Versioned(version=applied["version"], outcome="redelivered")
 
     async def reject(self, key: DocumentKey, origin: Origin, *, reason: str, message: str) -> int | None:
         """See `DocumentStore.reject`."""
@@ -131,6 +155,23 @@ class PostgresDocuments:
                 key.document,
             )
             yield latest is None or latest <= version
+
+    async def latest(self, key: DocumentKey) -> Latest | None:
+        """See `DocumentStore.latest`."""
+        async with lend(self.pool) as connection:
+            row = await connection.fetchrow(_LATEST, key.tenant, key.document)
+        if row is None:
+            return None
+        submission = None
+        if row["place"] is not None:
+            topic_id, _, partition = row["place"].rpartition("/")
+            submission = Origin(topic=INGEST.name, topic_id=topic_id, partition=int(partition), offset=row["offset"])
+        return Latest(
+            version=row["latest_version"],
+            deleted=row["deleted"],
+            accepted_ms=row["accepted_ms"] or 0,
+            submission=submission,
+        )
 
     async def latest_version(self, key: DocumentKey) -> int | None:
         """See `DocumentStore.latest_version`."""

@@ -10,6 +10,8 @@ import msgspec
 from schemas.events import DocumentAccepted, DocumentSubmitted
 from schemas.ids import DocumentKey
 from schemas.topics import DOCUMENTS
+from streams.intake.origin import origin_of
+from streams.intake.reissue import Log, Reissue, is_request
 from streams.intake.submission import check_content, check_text, parse, type_of_file, type_of_text
 from streams.intake.uri_source import Fetched, UriSource
 from streams.ports import Clock, DocumentStore
@@ -27,22 +29,38 @@ class Intake:
         documents: gives versions.
         uris: fetches documents that were submitted by uri.
         clock: stamps what is accepted.
+        log: what the topics still hold.
         document_max_bytes: largest file, or text in UTF-8.
     """
 
     documents: DocumentStore
     uris: UriSource
     clock: Clock
+    log: Log
     document_max_bytes: int
 
     async def __call__(self, record: Inbound[DocumentSubmitted]) -> AsyncIterator[Outbound | Flush]:
         """Publish the document at its version, or its tombstone, and say so; a redelivery is dropped."""
         key = key_of(record)
+        if record.reissue is not None and is_request(record):
+            reissue = Reissue(documents=self.documents, log=self.log, clock=self.clock, submit=self._submitted)
+            outputs = reissue(key, record.reissue, record)
+        else:
+            outputs = self._submitted(record)
+        async for output in outputs:
+            yield output
+
+    async def _submitted(self, record: Inbound[DocumentSubmitted]) -> AsyncIterator[Outbound | Flush]:
+        key = key_of(record)
+        origin, redriven = origin_of(record)
         document, unknown_fields = await self._checked(key, record)
         given = await self.documents.assign(
-            key, record.origin, deleted=document is None, attributes=_attributes(document)
+            key, origin, deleted=document is None, attributes=_attributes(document), redriven=redriven
         )
         if given.outcome == "redelivered":
+            return
+        if given.outcome == "overtaken":
+            yield became("superseded", key, given.version, stage="intake", clock=self.clock)
             return
         # Held until Kafka has acknowledged: so versions of one document enter the log in their order.
         async with self.documents.holding_latest(key, given.version) as latest:

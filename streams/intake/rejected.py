@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from schemas.events import DocumentSubmitted
 from schemas.ids import InvalidId, parse_document_key
+from streams.errors import Unprocessable
+from streams.intake.origin import origin_of
+from streams.intake.reissue import is_request
 from streams.ports import Clock, DocumentStore
 from streams.progress import became
 from streams.runtime.record import Flush, Inbound, Outbound
@@ -24,12 +27,18 @@ class Rejected:
     clock: Clock
 
     async def __call__(self, record: Inbound[DocumentSubmitted], letter: DeadLetter) -> AsyncIterator[Outbound | Flush]:
-        """Let the document's status say why; a record without a valid key belongs to no document."""
+        """Let the document's status say why; a record without a valid key belongs to no document.
+
+        A request to do a version again is no submission: nothing becomes of the document.
+        """
+        if is_request(record):
+            return
         try:
             key = parse_document_key(record.key)
-        except InvalidId:
+            origin, _ = origin_of(record)
+        except (InvalidId, Unprocessable):
             return
-        version = await self.documents.reject(key, record.origin, reason=letter.reason, message=letter.message)
+        version = await self.documents.reject(key, origin, reason=letter.reason, message=letter.message)
         if version is not None:
             reason, message = letter.reason, letter.message
             yield became("failed", key, version, stage="intake", clock=self.clock, reason=reason, message=message)

@@ -13,6 +13,7 @@ import structlog
 
 from backbone.kafka import Delivered, PublishFailed
 from schemas import codec
+from schemas.dead_letters import Why
 from streams.errors import Fatal, Transient, Unprocessable
 from streams.runtime.lanes import Turn
 from streams.runtime.observer import Observer
@@ -21,7 +22,6 @@ from streams.runtime.stage import DeadLetter, Stage
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
-MESSAGE_MAX_CHARS = 2_000
 
 _UNAWAITED_MAX = 1_000
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -151,6 +151,8 @@ class Runner:
 
     async def _decoded(self, source: Source, trace: str) -> Inbound[Any]:
         headers = codec.headers_of(source.headers)
+        if not self.stage.whole:
+            return _inbound(source, headers, trace, None, source.value)
         try:
             raw = await codec.whole_value(
                 codec.Record(key=source.key, value=source.value, headers=headers), blobs=self.blobs
@@ -205,7 +207,18 @@ class Runner:
         )
 
     async def _give_up(self, source: Source, trace: str, letter: DeadLetter, turn: Turn) -> None:
-        headers = [*source.headers, *_reasons(self.stage, source.origin, letter)]
+        why = Why(
+            stage=self.stage.name,
+            reason=letter.reason,
+            message=letter.message,
+            attempts=letter.attempts,
+            topic=source.origin.topic,
+            topic_id=source.origin.topic_id,
+            partition=source.origin.partition,
+            offset=source.origin.offset,
+            timestamp_ms=source.timestamp_ms,
+        )
+        headers = [*source.headers, *why.headers()]
         try:
             await self.sender.send(self.stage.dead_letters.name, key=source.key, value=source.value, headers=headers)
         except PublishFailed as error:
@@ -257,17 +270,3 @@ def _traceparent(source: Source) -> str:
     """Return the trace that the record belongs to; a new one where it names none, or no valid one."""
     named = codec.headers_of(source.headers).get(codec.TRACE_HEADER, b"")
     return named.decode() if _TRACEPARENT.fullmatch(named) else codec.new_traceparent()
-
-
-def _reasons(stage: Stage, origin: Origin, letter: DeadLetter) -> list[tuple[str, bytes]]:
-    told = {
-        "hr_dlq_reason": letter.reason,
-        "hr_dlq_message": letter.message[:MESSAGE_MAX_CHARS],
-        "hr_dlq_attempts": str(letter.attempts),
-        "hr_dlq_topic": origin.topic,
-        "hr_dlq_partition": str(origin.partition),
-        "hr_dlq_offset": str(origin.offset),
-        "hr_dlq_topic_id": origin.topic_id,
-        "hr_dlq_stage": stage.name,
-    }
-    return [(name, text.encode("utf-8", "replace")) for name, text in told.items()]

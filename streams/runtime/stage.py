@@ -43,6 +43,7 @@ class Stage:
         deadline_s: longest time of one attempt, with its deliveries.
         retry_max_s: how long a transient failure is retried before the record is given up.
         decode: False gives the handler the value as it came (`raw`), for topics that strangers write.
+        whole: False leaves a value that is in the object store there; only with `decode` False.
         on_dead_letter: called after a dead letter is written; what it yields is published. Transient is retried,
             anything else it raises is logged and ends it.
         buffer_bytes: keys and values of records in flight; a larger single record passes alone.
@@ -57,12 +58,15 @@ class Stage:
     deadline_s: float
     retry_max_s: float = 120.0
     decode: bool = True
+    whole: bool = True
     on_dead_letter: DeadLetterHook | None = None
     buffer_bytes: int = 64 * 1024 * 1024
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.deadline_s <= 0 or self.retry_max_s < 0 or self.buffer_bytes < 1:
             raise ValueError(f"stage {self.name!r}: slots, deadline_s and buffer_bytes must be positive")
+        if self.decode and not self.whole:
+            raise ValueError(f"stage {self.name!r}: what is decoded must be whole")
         for topic in self.topics:
             if self.decode and topic.event is None:
                 raise ValueError(f"stage {self.name!r}: topic {topic.name!r} has no event type; set decode=False")

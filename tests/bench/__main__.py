@@ -40,6 +40,7 @@ from streams.chunk.document import Parsed
 from streams.errors import Unprocessable
 from streams.generate.extractive import Extractive
 from streams.runtime.record import Inbound, Origin, Outbound
+from tests.doubles.publisher import MemoryPublisher
 from tests.stack import Stack, running
 
 ROOT = Path(__file__).parent.parent.parent
@@ -185,7 +186,7 @@ async def ask_in_process(retrieve: Any, text: str) -> tuple[float, float]:
 async def latencies(stack: Stack, questions: Sequence[str], folder: Path) -> None:
     """Alternate between the stack and one process, and print both."""
     os.environ.update(stack.environment, HEADRACE_LEXICAL_DIR=str(folder / "lexical"), **UNCACHED)
-    async with wiring.assembled(WorkerSettings()) as parts:
+    async with wiring.assembled(WorkerSettings(), MemoryPublisher()) as parts:
         retrieve = wiring.retrieve(parts).handler
         view = asyncio.create_task(parts.views[0].run())
         await parts.views[0].catch_up()

@@ -32,7 +32,7 @@ def dsn(postgres: Callable[[], Awaitable[str]]) -> str:
 async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
     """Connections to the database, whose documents and questions are gone."""
     pool = await open_pool(PostgresSettings.model_validate({"postgres_dsn": dsn}))
-    await pool.execute("TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1")
+    await pool.execute("TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters")
     yield pool
     await pool.close()
 

@@ -1,8 +1,10 @@
 """What every `DocumentStore` does."""
 
 import asyncio
+from dataclasses import replace
 
 from schemas.events import LifecycleChanged
+from schemas.topics import INGEST
 from tests.contract.factories import key_of, origin
 from tests.contract.fence import Fence
 
@@ -207,3 +209,72 @@ async def test_a_version_that_is_searchable_does_not_fail_any_more(fence: Fence)
 
     assert await rejected(fence, 0) is None
     assert (await fence.shown(GUIDE)).status == "indexed"
+
+
+async def redriven(fence: Fence, offset: int, *, partition: int = 0) -> tuple[int, str]:
+    given = await fence.documents.assign(
+        GUIDE, origin(offset, partition=partition), deleted=False, attributes={}, redriven=True
+    )
+    return given.version, given.outcome
+
+
+async def test_a_redriven_record_gets_one_version_however_often_it_is_redriven(fence: Fence) -> None:
+    await rejected(fence, 3)
+
+    assert [await redriven(fence, 3), await redriven(fence, 3)] == [(1, "fresh"), (1, "again")]
+    assert await assigned(fence, 3) == (1, "again")
+
+
+async def test_a_redriven_record_whose_document_changed_since_is_overtaken(fence: Fence) -> None:
+    await assigned(fence, 2)
+    await rejected(fence, 3)
+    await assigned(fence, 0, partition=1)
+
+    assert [await redriven(fence, 3), await redriven(fence, 3)] == [(2, "overtaken"), (2, "overtaken")]
+    assert await fence.documents.latest_version(GUIDE) == 2
+
+
+async def test_a_redriven_record_is_overtaken_by_a_later_one_of_its_partition(fence: Fence) -> None:
+    await rejected(fence, 3)
+    await assigned(fence, 4)
+
+    assert await redriven(fence, 3) == (1, "overtaken")
+
+
+async def test_a_redriven_record_that_nobody_remembers_fits_only_where_nothing_came(fence: Fence) -> None:
+    assert await redriven(fence, 3) == (1, "fresh")
+    assert await redriven(fence, 9, partition=1) == (1, "overtaken")
+
+
+async def test_what_was_redriven_after_a_rejection_is_no_rejection_any_more(fence: Fence) -> None:
+    await rejected(fence, 3)
+    await redriven(fence, 3)
+    await assigned(fence, 4)
+
+    assert await redriven(fence, 3) == (2, "overtaken")
+
+
+async def test_the_latest_version_names_the_submission_that_it_was_given_to(fence: Fence) -> None:
+    assert await fence.documents.latest(GUIDE) is None
+    await rejected(fence, 1)
+    assert await fence.documents.latest(GUIDE) is None
+    await assigned(fence, 3)
+    await rejected(fence, 0, partition=1)
+    await assigned(fence, 4, deleted=True)
+
+    latest = await fence.documents.latest(GUIDE)
+
+    assert latest is not None
+    assert (latest.version, latest.deleted) == (2, True)
+    assert latest.submission == replace(origin(4), topic=INGEST.name)
+    assert latest.accepted_ms > 1_600_000_000_000
+
+
+async def test_a_submission_that_was_rejected_after_the_version_is_not_the_one(fence: Fence) -> None:
+    await assigned(fence, 3)
+    await rejected(fence, 4)
+
+    latest = await fence.documents.latest(GUIDE)
+
+    assert latest is not None
+    assert (latest.version, latest.submission) == (1, None)

@@ -1,6 +1,7 @@
 """Versions of documents in memory."""
 
 import asyncio
+import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -8,8 +9,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from schemas.ids import DocumentKey
+from schemas.topics import INGEST
 from streams.lifecycle.rank import REJECTED_RANK, STATUS_RANKS
-from streams.ports import Versioned
+from streams.ports import Latest, Versioned
 from streams.runtime.record import Origin
 
 
@@ -27,6 +29,7 @@ class DocumentRow:
     """What is known of one document."""
 
     latest_version: int = 0
+    accepted_ms: int = 0
     deleted: bool = False
     deleted_version: int = 0
     origins: dict[tuple[str, int], Applied] = field(default_factory=dict)
@@ -54,17 +57,27 @@ class MemoryDocuments:
     locks: dict[DocumentKey, asyncio.Lock] = field(default_factory=lambda: defaultdict(asyncio.Lock))
 
     async def assign(
-        self, key: DocumentKey, origin: Origin, *, deleted: bool, attributes: Mapping[str, Any]
+        self,
+        key: DocumentKey,
+        origin: Origin,
+        *,
+        deleted: bool,
+        attributes: Mapping[str, Any],
+        redriven: bool = False,
     ) -> Versioned:
         async with self.locks[key]:
             row = self.rows.setdefault(key, DocumentRow())
             place = (origin.topic_id, origin.partition)
             applied = row.origins.get(place)
-            if applied is not None and origin.offset < applied.offset:
-                return Versioned(version=applied.version, outcome="redelivered")
             if applied is not None and origin.offset == applied.offset and not applied.rejected:
                 return Versioned(version=applied.version, outcome="again")
+            older = applied is not None and origin.offset < applied.offset
+            if redriven and (older or (applied.version if applied else 0) != row.latest_version):
+                return Versioned(version=row.latest_version, outcome="overtaken")
+            if applied is not None and older:
+                return Versioned(version=applied.version, outcome="redelivered")
             row.latest_version += 1
+            row.accepted_ms = time.time_ns() // 1_000_000
             row.deleted = deleted
             if deleted:
                 row.deleted_version = row.latest_version
@@ -100,6 +113,22 @@ class MemoryDocuments:
         async with self.locks[key]:
             row = self.rows.get(key)
             yield row is None or row.latest_version <= version
+
+    async def latest(self, key: DocumentKey) -> Latest | None:
+        row = self.rows.get(key)
+        if row is None or not row.latest_version:
+            return None
+        given = [
+            Origin(topic=INGEST.name, topic_id=topic_id, partition=partition, offset=applied.offset)
+            for (topic_id, partition), applied in row.origins.items()
+            if applied.version == row.latest_version and not applied.rejected
+        ]
+        return Latest(
+            version=row.latest_version,
+            deleted=row.deleted,
+            accepted_ms=row.accepted_ms,
+            submission=given[0] if given else None,
+        )
 
     async def latest_version(self, key: DocumentKey) -> int | None:
         row = self.rows.get(key)

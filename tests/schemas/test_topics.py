@@ -29,6 +29,7 @@ def test_a_stack_with_one_chunker_and_one_generation_needs_these_topics() -> Non
         "rag.generate.dlq.v1",
         "rag.score.dlq.v1",
         "rag.evaluate.dlq.v1",
+        "rag.operator.dlq.v1",
     ]
 
 

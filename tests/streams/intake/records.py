@@ -1,16 +1,24 @@
 """Records as the runtime hands them to a handler that runs with `decode=False`, and what comes out of it."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
+from schemas.codec import reissue_of
 from schemas.events import DocumentSubmitted, LifecycleChanged
 from schemas.topics import LIFECYCLE
 from streams.runtime.record import Flush, Inbound, Origin, Outbound
 
 
 def submitted(
-    raw: bytes | None, *, key: bytes | None = b"acme/guide", offset: int = 0, partition: int = 0
+    raw: bytes | None,
+    *,
+    key: bytes | None = b"acme/guide",
+    offset: int = 0,
+    partition: int = 0,
+    headers: Mapping[str, bytes] | None = None,
 ) -> Inbound[DocumentSubmitted]:
     return Inbound(
+        headers=headers or {},
+        reissue=reissue_of(headers or {}),
         key=key,
         event=None,
         raw=raw,

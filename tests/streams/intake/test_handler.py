@@ -10,6 +10,7 @@ from streams.intake.handler import Intake
 from streams.intake.uri_source import Fetched
 from streams.runtime.record import FLUSH, Outbound
 from tests.doubles.clock import FrozenClock
+from tests.doubles.document_log import MemoryLog
 from tests.doubles.document_store import MemoryDocuments
 from tests.doubles.uri_source import MemoryUriSource
 from tests.streams.intake.records import drained, published, said, submitted
@@ -17,11 +18,14 @@ from tests.streams.intake.records import drained, published, said, submitted
 GUIDE = DocumentKey(Tenant("acme"), DocumentId("guide"))
 
 
-def intake(documents: MemoryDocuments | None = None, uris: MemoryUriSource | None = None) -> Intake:
+def intake(
+    documents: MemoryDocuments | None = None, uris: MemoryUriSource | None = None, log: MemoryLog | None = None
+) -> Intake:
     return Intake(
         documents=documents or MemoryDocuments(),
         uris=uris or MemoryUriSource(),
         clock=FrozenClock(ms=1_000),
+        log=log or MemoryLog(),
         document_max_bytes=1_000,
     )
 

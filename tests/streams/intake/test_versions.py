@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from schemas.events import DocumentAccepted
 from streams.intake.handler import Intake
 from tests.doubles.clock import FrozenClock
+from tests.doubles.document_log import MemoryLog
 from tests.doubles.document_store import MemoryDocuments
 from tests.doubles.uri_source import MemoryUriSource
 from tests.streams.intake.records import drained, published, submitted
@@ -23,7 +24,13 @@ def test_two_producers_and_any_redeliveries_give_rising_versions(steps: Sequence
 
 
 async def _interleave(steps: Sequence[Step]) -> None:
-    handler = Intake(documents=MemoryDocuments(), uris=MemoryUriSource(), clock=FrozenClock(), document_max_bytes=1_000)
+    handler = Intake(
+        documents=MemoryDocuments(),
+        uris=MemoryUriSource(),
+        clock=FrozenClock(),
+        log=MemoryLog(),
+        document_max_bytes=1_000,
+    )
     versions: dict[tuple[int, int], int] = {}
     next_offset = {0: 0, 1: 0}
     log: list[int] = []

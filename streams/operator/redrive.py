@@ -1,0 +1,91 @@
+"""Sends dead letters again, when a person has asked for it."""
+
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from backbone.kafka import PublishFailed
+from schemas import codec
+from schemas.dead_letters import PREFIX
+from schemas.ids import DocumentId, DocumentKey, Tenant
+from schemas.topics import INGEST
+from streams.errors import Transient
+from streams.operator.letters import DOCUMENT_STAGES, ENDED_STAGES, LetterRecords, LetterStore, StoredRecord, Task
+from streams.runtime.runner import Sender
+
+REISSUE_VALUE: Final = b"{}"
+GONE: Final = "the record is not kept any more; submit the document again, or have it retried"
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Redrive:
+    """Carries out what the register says shall be redriven.
+
+    Killed between sending and noting it sends again; whoever receives it takes the second one for the first.
+    """
+
+    letters: LetterStore
+    records: LetterRecords
+    sender: Sender
+
+    async def round(self) -> int:
+        """Redrive all that waits; return how many were sent.
+
+        Raises:
+            Transient: Kafka or Postgres is away; what was not sent still waits.
+        """
+        n_sent = 0
+        while True:
+            async with self.letters.next_to_redrive() as task:
+                if task is None:
+                    return n_sent
+                await self._redrive(task)
+                n_sent += task.state == "redriven"
+
+    async def _redrive(self, task: Task) -> None:
+        stage = task.letter.place.stage
+        if stage in ENDED_STAGES:
+            task.become("open", "its question has ended with an error; ask it again")
+        elif stage in DOCUMENT_STAGES:
+            await self._reissue(task)
+        else:
+            await self._send_again(task)
+        _log.info("redriven", stage=stage, offset=task.letter.place.offset, state=task.state, why=task.why)
+
+    async def _reissue(self, task: Task) -> None:
+        letter = task.letter
+        if letter.tenant is None or letter.document is None or letter.version is None:
+            task.become("open", "the record names no document and version, so there is nothing to do again")
+            return
+        key = DocumentKey(Tenant(letter.tenant), DocumentId(letter.document))
+        headers = {codec.REISSUE_HEADER: str(letter.version).encode()}
+        await _acknowledged(self.sender.send(INGEST.name, key=key.encode(), value=REISSUE_VALUE, headers=headers))
+        task.become("redriven")
+
+    async def _send_again(self, task: Task) -> None:
+        letter = task.letter
+        record = await self.records.read(letter.place)
+        if record is None:
+            task.become("open", GONE)
+            return
+        headers = _as_they_were(record)
+        if letter.place.stage == "intake" and not any(name == codec.ORIGIN_HEADER for name, _ in headers):
+            place = f"{letter.why.topic_id}/{letter.why.partition}/{letter.why.offset}"
+            headers.append((codec.ORIGIN_HEADER, place.encode()))
+        await _acknowledged(self.sender.send(letter.why.topic, key=record.key, value=record.value, headers=headers))
+        task.become("redriven")
+
+
+def _as_they_were(record: StoredRecord) -> list[tuple[str, bytes | None]]:
+    pairs: Sequence[tuple[str, bytes | None]] = record.headers
+    return [(name, value) for name, value in pairs if not name.startswith(PREFIX)]
+
+
+async def _acknowledged(sent: Awaitable[Any]) -> None:
+    try:
+        await sent
+    except PublishFailed as error:
+        raise Transient(f"Kafka did not take it: {error}") from error
