@@ -6,7 +6,18 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from fastapi import FastAPI
 
 from backbone.settings import GatewaySettings
-from gateway import cancelling, documents, feedback, health, lifecycle_events, problems, queries, search
+from gateway import (
+    cancelling,
+    dead_letters,
+    documents,
+    feedback,
+    health,
+    lifecycle_events,
+    problems,
+    queries,
+    retrying,
+    search,
+)
 from gateway.middleware import Edge
 from gateway.ports import Services
 from gateway.wiring import connect
@@ -35,7 +46,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> FastAPI
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    for module in (documents, lifecycle_events, queries, cancelling, feedback, search, health):
+    for module in (documents, retrying, lifecycle_events, queries, cancelling, feedback, search, dead_letters, health):
         app.include_router(module.router)
     problems.register(app)
     app.add_middleware(Edge, body_max_bytes=settings.body_max_bytes)

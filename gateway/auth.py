@@ -19,10 +19,14 @@ _bearer = HTTPBearer(auto_error=False, description="An API key of the keys file;
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """The tenant that a request acts for, and the ACL groups that it may read."""
+    """The tenant that a request acts for, and the ACL groups that it may read.
+
+    `operator`: it may look after the whole installation: dead letters of all tenants, verification.
+    """
 
     tenant: Tenant
     groups: tuple[str, ...] = ()
+    operator: bool = False
 
 
 class BadKeysFile(ValueError):
@@ -37,7 +41,8 @@ class ApiKeys:
 
     def __init__(self, file: Path) -> None:
         """Args:
-        file: JSON, `{"<key>": {"tenant": "<name>", "groups": ["<acl group>", ...]}, ...}`.
+        file: JSON, `{"<key>": {"tenant": "<name>", "groups": ["<acl group>", ...], "operator": false}, ...}`; `groups`
+            and `operator` may be left out.
 
         Raises:
             BadKeysFile: it is missing or not of that shape.
@@ -68,13 +73,16 @@ class ApiKeys:
 class _Entry(msgspec.Struct, forbid_unknown_fields=True):
     tenant: str
     groups: list[str] = []
+    operator: bool = False
 
 
 def _read(file: Path) -> dict[bytes, Caller]:
     try:
         entries = msgspec.json.decode(file.read_bytes(), type=dict[str, _Entry])
         return {
-            hashlib.sha256(key.encode()).digest(): Caller(tenant=parse_tenant(entry.tenant), groups=tuple(entry.groups))
+            hashlib.sha256(key.encode()).digest(): Caller(
+                tenant=parse_tenant(entry.tenant), groups=tuple(entry.groups), operator=entry.operator
+            )
             for key, entry in entries.items()
             if key
         }
@@ -109,3 +117,17 @@ def _unauthorized(detail: str) -> Problem:
 
 
 Authenticated = Annotated[Caller, Depends(authenticated)]
+
+
+async def operating(caller: Authenticated) -> Caller:
+    """Return the caller of a request that only an operator may send.
+
+    Raises:
+        Problem: 401 as `authenticated`; 403, the key is no operator's.
+    """
+    if not caller.operator:
+        raise Problem(403, "not_operator", 'this needs a key that the keys file marks with "operator": true')
+    return caller
+
+
+Operator = Annotated[Caller, Depends(operating)]

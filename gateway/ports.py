@@ -4,9 +4,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
-from backbone.kafka import Delivered
+from backbone.kafka import Delivered, Received
 from backbone.settings import GatewaySettings
 from gateway.admission import Admission
 from gateway.auth import ApiKeys, Caller
@@ -265,11 +266,60 @@ class KeyRows(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LetterFilter:
+    """Which dead letters; None: any. `since` and `until` are about when they were given up."""
+
+    stage: str | None = None
+    reason: str | None = None
+    state: str | None = None
+    tenant: str | None = None
+    document: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetterRow:
+    """A dead letter as it is registered. `attributes` is its description for readers."""
+
+    stage: str
+    partition: int
+    offset: int
+    state: str
+    failed_at: datetime
+    attributes: Mapping[str, Any]
+
+
+class LetterRows(Protocol):
+    """The register of dead letters. A caller that is no operator sees those of its tenant's documents that it may read,
+    and those of its tenant's questions. Methods raise `Problem` 503 where Postgres is away."""
+
+    async def page(
+        self, caller: Caller, wanted: LetterFilter, *, before: LetterRow | None, limit: int
+    ) -> list[LetterRow]:
+        """Return dead letters, the newest first; with `before`, those that come after it."""
+        ...
+
+    async def find(self, caller: Caller, stage: str, partition: int, offset: int) -> LetterRow | None:
+        """Return one of them."""
+        ...
+
+    async def decide(self, row: LetterRow, state: str, *, from_states: Sequence[str]) -> bool:
+        """Set the state of a dead letter that is in one of these; False where it is not."""
+        ...
+
+    async def decide_all(self, caller: Caller, wanted: LetterFilter, state: str, *, but_stages: Sequence[str]) -> int:
+        """Set the state of all open dead letters, but those of some stages; return how many."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """All that the routes use.
 
     `checks` maps the name of a dependency to what raises, with the reason, when it does not work; without those of
     `optional_checks` the gateway serves all the same. `admission` lets questions in, `searches` bare searches.
+    `record_at` reads one record of Kafka, by topic, partition and offset.
     """
 
     settings: GatewaySettings
@@ -280,6 +330,8 @@ class Services:
     questions: QuestionRows
     swept: SweptRows
     idempotency: KeyRows
+    letters: LetterRows
+    record_at: Callable[[str, int, int], Awaitable[Received | None]]
     replies: Replies
     lifecycle: SharedLog
     streams: OpenStreams

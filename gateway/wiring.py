@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Final
 
-from backbone.kafka import Admin, PartitionReader, Publisher
+from backbone.kafka import Admin, PartitionReader, Publisher, record_at
 from backbone.objects import FolderBlobs
 from backbone.postgres import open_pool
 from backbone.settings import GatewaySettings
@@ -18,6 +18,7 @@ from gateway.admission.opening import of_questions, of_searches
 from gateway.auth import ApiKeys
 from gateway.document_rows import PostgresDocumentRows
 from gateway.key_rows import PostgresKeyRows
+from gateway.letter_rows import PostgresLetterRows
 from gateway.log.shared import SharedLog, tenant_of
 from gateway.ports import Services
 from gateway.questions import PostgresQuestionRows
@@ -74,6 +75,8 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 questions=questions,
                 swept=PostgresSweptRows(pool=pool, republish_after_s=settings.republish_after_ms / 1000),
                 idempotency=PostgresKeyRows(pool=pool),
+                letters=PostgresLetterRows(pool=pool),
+                record_at=partial(record_at, settings),
                 replies=replies,
                 lifecycle=lifecycle,
                 streams=OpenStreams(settings.streams_max),

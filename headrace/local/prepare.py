@@ -47,7 +47,9 @@ def prepare_api_keys(file: Path) -> None:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         key = f"hr-{secrets.token_urlsafe(24)}"
-        write_private(file, msgspec.json.encode({key: {"tenant": TENANT, "groups": []}}).decode() + "\n")
+        write_private(
+            file, msgspec.json.encode({key: {"tenant": TENANT, "groups": [], "operator": True}}).decode() + "\n"
+        )
 
 
 async def prepare(settings: GatewaySettings, overrides: Mapping[str, Mapping[str, str]]) -> None:

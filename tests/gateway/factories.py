@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 from fastapi import FastAPI
 
+from backbone.kafka import Received
 from backbone.settings import GatewaySettings
 from gateway.admission import Admission
 from gateway.admission.capacity import Capacity
@@ -35,10 +36,12 @@ from tests.doubles.gateway import (
     MemorySender,
     MemorySweptRows,
 )
+from tests.doubles.letter_rows import MemoryLetterRows
 
 KEYS = {
     "acme-key": {"tenant": "acme", "groups": ["staff"]},
     "globex-key": {"tenant": "globex"},
+    "operator-key": {"tenant": "operations", "operator": True},
 }
 
 
@@ -48,12 +51,15 @@ class Gateway:
 
     acme: httpx.AsyncClient
     globex: httpx.AsyncClient
+    operator: httpx.AsyncClient
     anyone: httpx.AsyncClient
     app: FastAPI
     sender: MemorySender
     blobs: MemoryBlobs
     documents: MemoryDocumentRows
     questions: MemoryQuestionRows
+    letters: MemoryLetterRows
+    records: dict[tuple[str, int, int], Received]
     swept: MemorySweptRows
     services: Services
     replies: MemoryReplies
@@ -77,6 +83,8 @@ async def gateway_in_memory(
     blobs = beside.blobs if beside else MemoryBlobs()
     documents = beside.documents if beside else MemoryDocumentRows()
     questions = beside.questions if beside else MemoryQuestionRows()
+    letters = MemoryLetterRows(documents=documents)
+    records: dict[tuple[str, int, int], Received] = {}
     kafka = beside.replies if beside else MemoryReplies()
     sender = MemorySender(answers=kafka.log)
     swept = MemorySweptRows(questions=questions)
@@ -85,6 +93,11 @@ async def gateway_in_memory(
     async def check_kafka() -> None:
         if "kafka" in broken:
             raise broken["kafka"]
+
+    async def record_at(topic: str, partition: int, offset: int) -> Received | None:
+        if "kafka" in broken:
+            raise broken["kafka"]
+        return records.get((topic, partition, offset))
 
     async def check_valkey() -> None:
         if "valkey" in broken:
@@ -108,6 +121,8 @@ async def gateway_in_memory(
             questions=questions,
             swept=swept,
             idempotency=MemoryKeyRows(),
+            letters=letters,
+            record_at=record_at,
             replies=replies,
             lifecycle=lifecycle,
             streams=OpenStreams(settings.streams_max),
@@ -131,17 +146,21 @@ async def gateway_in_memory(
         app.router.lifespan_context(app),
         client("acme-key") as acme,
         client("globex-key") as globex,
+        client("operator-key") as operator,
         client(None) as anyone,
     ):
         yield Gateway(
             acme=acme,
             globex=globex,
+            operator=operator,
             anyone=anyone,
             app=app,
             sender=sender,
             blobs=blobs,
             documents=documents,
             questions=questions,
+            letters=letters,
+            records=records,
             swept=swept,
             services=app.state.services,
             replies=kafka,

@@ -33,7 +33,7 @@ STATEMENTS = (
         PRIMARY KEY (stage, partition, "offset")
     )
     """,
-    'CREATE INDEX dead_letters_by_time ON dead_letters (failed_at DESC, stage, partition, "offset")',
+    'CREATE INDEX dead_letters_by_time ON dead_letters (failed_at, stage, partition, "offset")',
     "CREATE INDEX dead_letters_of_document ON dead_letters (tenant, document) WHERE document IS NOT NULL",
     "CREATE INDEX dead_letters_to_redrive ON dead_letters (changed_at) WHERE state = 'redrive'",
 )
