@@ -176,12 +176,10 @@ async def stored_query(id: QueryId, caller: Authenticated, services: ServicesOf)
 
 def no_question(query: str) -> Problem:
     """Make the problem of a question that does not exist, or is another tenant's."""
-    """Make the problem of a question that the caller's tenant does not have."""
     return Problem(404, "no_question", f"there is no question {query!r}")
 
 
 def stored(row: QuestionRow) -> StoredQuery:
-    """Show a question as it is kept."""
     """Show a question as it is kept."""
     answer = None if row.answer is None else AnswerShown.of(row.id, msgspec.convert(row.answer, Answer))
     finished_ms = row.finished_ms

@@ -322,6 +322,12 @@ class Client(_Gateways):
     def _json(self, call: _Call) -> Json:
         return dict(msgspec.json.decode(self._send(call).content))
 
+    def request(
+        self, method: str, path: str, *, body: Json | None = None, params: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Send a request for which there is no method, and return the body of the answer."""
+        return self._send(_Call(method=method, path=path, body=body, params=params or {})).content
+
     def ingest(self, documents: Sequence[Mapping[str, Any]], *, idempotency_key: str | None = None) -> list[Json]:
         """Submit documents; returns once Kafka has them.
 

@@ -7,7 +7,8 @@ from schemas.codec import ORIGIN_HEADER
 from streams.errors import Unprocessable
 from streams.runtime.record import Inbound, Origin
 
-_PLACE: Final = re.compile(r"([\w-]{1,100})/(\d{1,9})/(\d{1,18})", re.ASCII)
+# Topic ids are base64, which may hold a slash.
+_PLACE: Final = re.compile(r"([\w+/=-]{1,100})/(\d{1,9})/(\d{1,18})", re.ASCII)
 
 
 def origin_of(record: Inbound[Any]) -> tuple[Origin, bool]:

@@ -1,0 +1,68 @@
+"""What one does to look after a running stack, over HTTP: dead letters, and documents that are tried again."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+
+from headrace.client import Client, Json
+
+PAGE_SIZE = 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class Operations:
+    """The operator's side of a gateway. Methods raise what those of `Client` raise.
+
+    Attributes:
+        client: its key is an operator's, or sees its own tenant alone.
+    """
+
+    client: Client
+
+    def dead_letters(self, **filters: str | None) -> Iterator[Json]:
+        """Yield dead letters, the newest first.
+
+        Args:
+            filters: stage, reason, state, tenant, document, since, until (times as 2026-11-26T18:00:00Z).
+        """
+        params = {name: value for name, value in filters.items() if value is not None} | {"limit": str(PAGE_SIZE)}
+        while True:
+            page = self._json("GET", "/v1/dead-letters", params=params)
+            yield from page["dead_letters"]
+            if page["next_cursor"] is None:
+                return
+            params["cursor"] = page["next_cursor"]
+
+    def dead_letter(self, id: str) -> Json:
+        """Return one with the headers of its record and the beginning of its value."""
+        return self._json("GET", f"/v1/dead-letters/{quote(id, safe='')}")
+
+    def dead_letter_value(self, id: str) -> bytes:
+        """Return the value of its record, byte for byte; a tombstone's is empty."""
+        return self.client.request("GET", f"/v1/dead-letters/{quote(id, safe='')}/value")
+
+    def redrive(self, id: str) -> Json:
+        """Have one sent again; return it as it is then."""
+        return self._json("POST", f"/v1/dead-letters/{quote(id, safe='')}/redrive")
+
+    def discard(self, id: str) -> Json:
+        """Decide against one; return it as it is then."""
+        return self._json("POST", f"/v1/dead-letters/{quote(id, safe='')}/discard")
+
+    def redrive_all(self, chosen: Mapping[str, Any]) -> int:
+        """Have all open ones of a choice sent again; return how many. See `POST /v1/dead-letters/redrive`."""
+        return int(self._json("POST", "/v1/dead-letters/redrive", body=dict(chosen))["n"])
+
+    def discard_all(self, chosen: Mapping[str, Any]) -> int:
+        """Decide against all open ones of a choice; return how many."""
+        return int(self._json("POST", "/v1/dead-letters/discard", body=dict(chosen))["n"])
+
+    def retry(self, document: str) -> Json:
+        """Try a failed document again; returns `how`: redrive or reissue."""
+        return self._json("POST", f"/v1/documents/{quote(document, safe='')}/retry")
+
+    def _json(self, method: str, path: str, **more: Any) -> Json:
+        return dict(msgspec.json.decode(self.client.request(method, path, **more)))
