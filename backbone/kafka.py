@@ -221,10 +221,15 @@ class MissingTopic(LookupError):
     """A topic does not exist in Kafka."""
 
 
-def topic_config(topic: Topic) -> dict[str, str]:
-    """Return Kafka's settings of a topic of the table."""
+def topic_config(topic: Topic, replication_factor: int = 1) -> dict[str, str]:
+    """Return Kafka's settings of a topic of the table.
+
+    With three replicas or more, a record is acknowledged when two have it: one broker may be lost, or be away.
+    """
     largest = DEAD_LETTER_MAX_BYTES if topic.event is None else RECORD_MAX_BYTES
     config = {"max.message.bytes": str(largest), "compression.type": "producer"}
+    if replication_factor >= 3:
+        config["min.insync.replicas"] = "2"
     if topic.compacted:
         return config | {
             "cleanup.policy": "compact",
@@ -263,7 +268,7 @@ class Admin:
                 topic.name,
                 num_partitions=topic.partitions,
                 replication_factor=self._replication,
-                config=topic_config(topic) | dict((overrides or {}).get(topic.name, {})),
+                config=topic_config(topic, self._replication) | dict((overrides or {}).get(topic.name, {})),
             )
             for topic in topics
         ]

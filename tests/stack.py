@@ -55,8 +55,8 @@ class Stack:
 
     @property
     def kafka(self) -> str:
-        """Bootstrap address."""
-        return f"127.0.0.1:{local.port_of(self.home, 'kafka')}"
+        """Bootstrap addresses, comma-separated."""
+        return self.environment["HEADRACE_KAFKA_BOOTSTRAP"]
 
     @property
     def environment(self) -> dict[str, str]:

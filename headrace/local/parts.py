@@ -14,15 +14,16 @@ import msgspec
 from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.family import marks
 from headrace.local.fetch import class_path
-from headrace.local.files import secret_in
+from headrace.local.files import secret_in, write_private
 from headrace.local.home import Home
-from headrace.local.kafka import kafka_ready, prepare_kafka
+from headrace.local.kafka import Membership, cluster_id, kafka_ready, prepare_kafka
 from headrace.local.language_model import PART, language_model_settings, weights
 from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.table import Options, Row
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
 
 DATABASE = "headrace"
+KAFKA = "kafka"
 PROBE_S = 2.0
 STOP_SIGNALS = {"postgres": signal.SIGINT}
 """Parts that stop by another signal than SIGTERM: Postgres would wait for its clients."""
@@ -52,14 +53,26 @@ class Part:
 
 def port_names(options: Options) -> list[str]:
     """Return the names of the ports that a stack needs."""
-    stores = ["kafka", "kafka-controller", "postgres", "valkey"] if options.stores else []
+    brokers = [port for name in broker_names(options) for port in (name, _controller(name))]
+    stores = [*brokers, "postgres", "valkey"] if options.stores else []
     models = [PART] if options.llm else []
     return stores + models + [row.name for row in options.processes if row.port_variable]
+
+
+def broker_names(options: Options) -> list[str]:
+    """Return the names of the brokers; the first one is `kafka`."""
+    return [KAFKA, *(f"{KAFKA}-{node}" for node in range(2, options.brokers + 1))]
+
+
+def _controller(broker: str) -> str:
+    return f"{broker}-controller"
 
 
 def phases(home: Home, options: Options, ports: Mapping[str, int]) -> list[list[Part]]:
     """Return the parts in the order of starting; those of one phase start together."""
     own = settings(home, ports) if options.stores else {}
+    if options.brokers >= 3:
+        own["HEADRACE_KAFKA_REPLICATION_FACTOR"] = "3"
     models = []
     if options.llm:
         found = language_model_settings(home, read_lock().language_model, ports[PART])
@@ -73,8 +86,9 @@ def phases(home: Home, options: Options, ports: Mapping[str, int]) -> list[list[
 def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
     """Return the settings of our own processes, as environment variables."""
     password = secret_in(home.secrets / "postgres")
+    brokers = [name for name in ports if _controller(name) in ports]
     return {
-        "HEADRACE_KAFKA_BOOTSTRAP": f"127.0.0.1:{ports['kafka']}",
+        "HEADRACE_KAFKA_BOOTSTRAP": ",".join(f"127.0.0.1:{ports[name]}" for name in brokers),
         "HEADRACE_POSTGRES_DSN": postgres_dsn(password, ports["postgres"], DATABASE),
         "HEADRACE_VALKEY_URL": valkey_url(secret_in(home.secrets / "valkey"), ports["valkey"]),
         "HEADRACE_OBJECTS_DIR": str(home.data("objects")),
@@ -84,28 +98,9 @@ def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
 
 
 def _stores(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part]:
-    jars = class_path(read_lock(), cache_dir())
     dsn = postgres_dsn(secret_in(home.secrets / "postgres"), ports["postgres"])
-    bootstrap = f"127.0.0.1:{ports['kafka']}"
-
-    async def kafka_answers() -> bool:
-        return await asyncio.to_thread(kafka_ready, bootstrap)
-
     return [
-        Part(
-            name="kafka",
-            command=partial(
-                prepare_kafka,
-                home.data("kafka"),
-                class_path=jars,
-                port=ports["kafka"],
-                controller_port=ports["kafka-controller"],
-                more=options.kafka,
-            ),
-            env=_environment(home, "kafka"),
-            ready=kafka_answers,
-            port=ports["kafka"],
-        ),
+        *_brokers(home, options, ports),
         Part(
             name="postgres",
             command=partial(
@@ -129,6 +124,44 @@ def _stores(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part
             port=ports["valkey"],
         ),
     ]
+
+
+def _brokers(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part]:
+    jars, names = class_path(read_lock(), cache_dir()), broker_names(options)
+    controller_ports = {node: ports[_controller(name)] for node, name in enumerate(names, start=1)}
+
+    def membership(node: int) -> Membership | None:
+        if len(names) == 1:
+            return None
+        return Membership(cluster_id=_cluster_id(home), node=node, controller_ports=controller_ports)
+
+    def part(node: int, name: str) -> Part:
+        bootstrap = f"127.0.0.1:{ports[name]}"
+        return Part(
+            name=name,
+            command=partial(
+                prepare_kafka,
+                home.data(name),
+                class_path=jars,
+                port=ports[name],
+                controller_port=ports[_controller(name)],
+                membership=membership(node),
+                more=options.kafka,
+            ),
+            env=_environment(home, name),
+            ready=lambda: asyncio.to_thread(kafka_ready, bootstrap),
+            port=ports[name],
+        )
+
+    return [part(node, name) for node, name in enumerate(names, start=1)]
+
+
+def _cluster_id(home: Home) -> str:
+    """Return the id that the brokers of this stack share, made up at the first call."""
+    file = home.path / "kafka-cluster-id"
+    if not file.exists():
+        write_private(file, cluster_id())
+    return file.read_text()
 
 
 def _setup(home: Home, options: Options, own: Mapping[str, str]) -> Part:

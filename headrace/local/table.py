@@ -62,7 +62,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         stores: run Kafka, Postgres and Valkey, and set them up.
         processes: our own processes, started together once the stores are set up.
         env: environment variables of all our own processes.
-        kafka: settings of the broker, which win over ours.
+        brokers: nodes of Kafka; with 3, every record is kept thrice, and two of them must have it.
+        kafka: settings of every broker, which win over ours.
         topics: Kafka settings by topic name, as `{"rag.ingest.v1": {"retention.ms": "60000"}}`; for topics to be made.
         gateway_port: port of the gateway; 0 keeps the one chosen before, else takes 8080 or another free one.
         llm: run a small language model, and let it write the answers; wants `stores`.
@@ -72,6 +73,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     stores: bool = True
     processes: tuple[Row, ...] = PROCESSES
     env: Mapping[str, str] = msgspec.field(default_factory=dict)
+    brokers: int = 1
     kafka: Mapping[str, str] = msgspec.field(default_factory=dict)
     topics: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
     gateway_port: int = 0
