@@ -221,6 +221,14 @@ class MissingTopic(LookupError):
     """A topic does not exist in Kafka."""
 
 
+class GroupInUse(Exception):
+    """A consumer group has members, so that nobody else may move its offsets; the text names them."""
+
+
+TOMBSTONES_KEPT: Final = timedelta(days=30)
+"""How long compacted topics keep a deleted key: who has read nothing for longer may miss that it is gone."""
+
+
 def topic_config(topic: Topic, replication_factor: int = 1) -> dict[str, str]:
     """Return Kafka's settings of a topic of the table.
 
@@ -233,7 +241,7 @@ def topic_config(topic: Topic, replication_factor: int = 1) -> dict[str, str]:
     if topic.compacted:
         return config | {
             "cleanup.policy": "compact",
-            "delete.retention.ms": str(_ms(timedelta(days=30))),
+            "delete.retention.ms": str(_ms(TOMBSTONES_KEPT)),
             "max.compaction.lag.ms": str(_ms(timedelta(days=7))),
         }
     return config | {"cleanup.policy": "delete", "retention.ms": str(_ms(topic.retention))}
@@ -345,6 +353,51 @@ class Admin:
             return 0
         held = {p.partition for m in described.members for p in m.assignment.topic_partitions if p.topic == topic}
         return len(set(await self.end_offsets(topic)) - held)
+
+    async def check_unused(self, group: str) -> None:
+        """Check that a group has no members.
+
+        Raises:
+            GroupInUse: it has.
+        """
+        described = await _patiently(
+            lambda: _results(self._client.describe_consumer_groups([group], request_timeout=_REQUEST_TIMEOUT_S))
+        )
+        members = described[group].members
+        if members:
+            hosts = ", ".join(sorted({member.host for member in members}))
+            raise GroupInUse(f"group {group!r} has {len(members)} member(s), at {hosts}")
+
+    async def rewind(self, group: str, topic: str, timestamp_ms: int) -> int:
+        """Let a group read again what was produced at that time or later; it never skips anything.
+
+        Returns:
+            By how many offsets it went back, all partitions together.
+
+        Raises:
+            GroupInUse: it has members.
+            MissingTopic: the topic does not exist.
+        """
+        partitions = list(await self.end_offsets(topic))
+        await self.check_unused(group)
+        return await asyncio.to_thread(self._rewind, group, topic, partitions, timestamp_ms)
+
+    def _rewind(self, group: str, topic: str, partitions: Sequence[int], timestamp_ms: int) -> int:
+        consumer = Consumer(self._config | {"group.id": group, "enable.auto.commit": False})
+        try:
+            committed = consumer.committed([TopicPartition(topic, p) for p in partitions], timeout=_REQUEST_TIMEOUT_S)
+            places = [TopicPartition(topic, p, timestamp_ms) for p in partitions]
+            found = {p.partition: p.offset for p in consumer.offsets_for_times(places, timeout=_REQUEST_TIMEOUT_S)}
+            # negative: nothing was committed, so it begins at the beginning; or nothing was produced since
+            back = [p for p in committed if 0 <= found[p.partition] < p.offset]
+            if back:
+                # brokers refuse it where a member has joined meanwhile
+                consumer.commit(
+                    offsets=[TopicPartition(topic, p.partition, found[p.partition]) for p in back], asynchronous=False
+                )
+            return sum(p.offset - found[p.partition] for p in back)
+        finally:
+            consumer.close()
 
     def _committed(self, group: str, topic: str, partitions: Sequence[int]) -> dict[int, int]:
         """Return what the group has committed; negative where it has nothing."""

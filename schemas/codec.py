@@ -24,6 +24,8 @@ REISSUE_HEADER = "hr_reissue"
 """Version of a document that is done again, on the request and on all that follows from it."""
 ORIGIN_HEADER = "hr_origin"
 """Place of the submission that a redriven record was first: `<topic id>/<partition>/<offset>`."""
+ORIGINS_HEADER = "hr_origins"
+"""JSON on a record of the documents topic: the submissions that the document was made of, as `documents.origins`."""
 
 E = TypeVar("E", bound=Event)
 _encoder = msgspec.json.Encoder()

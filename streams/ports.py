@@ -5,7 +5,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NotRequired, Protocol, TypedDict
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,18 @@ class Clock(Protocol):
 # --- documents and versions -----------------------------------------------------------------------
 
 
+class Applied(TypedDict):
+    """The last record of a partition that was applied to a document; one that was rejected spent no version."""
+
+    offset: int
+    version: int
+    rejected: NotRequired[bool]
+
+
+Origins = Mapping[str, Applied]
+"""What a document was made of: the last record applied of each place, `<topic id>/<partition>`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Versioned:
     """What `DocumentStore.assign` decided.
@@ -36,10 +48,12 @@ class Versioned:
     `outcome`: "fresh" (a new version), "again" (this very record was applied before, with this version: publish it
     again), "redelivered" (a later record of the same partition was applied already: drop this one), or
     "overtaken" (a redriven record, whose document got another version since; `version` is that one).
+    `origins`: of the document, where the version is to be published.
     """
 
     version: int
     outcome: Literal["fresh", "again", "redelivered", "overtaken"]
+    origins: Origins = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,12 +65,14 @@ class Latest:
         deleted: it deletes the document.
         accepted_ms: when it was given, by the clock of the store.
         submission: place of the submission that it was given to; None: the store does not tell.
+        origins: of the document.
     """
 
     version: int
     deleted: bool
     accepted_ms: int
     submission: Origin | None
+    origins: Origins = field(default_factory=dict, compare=False)
 
 
 class DocumentStore(Protocol):
@@ -107,6 +123,31 @@ class DocumentStore(Protocol):
 
     async def latest(self, key: DocumentKey) -> Latest | None:
         """Return what is known of the newest version; None where no version was assigned."""
+        ...
+
+    async def learn(
+        self,
+        key: DocumentKey,
+        version: int,
+        origins: Origins,
+        *,
+        deleted: bool,
+        attributes: Mapping[str, Any],
+        at_ms: int,
+    ) -> bool:
+        """Take over a version that the log knows and a store restored from a backup does not.
+
+        Args:
+            key: the document.
+            version: as the log has it.
+            origins: as the log has them; what they name counts as applied.
+            deleted: it deletes the document.
+            attributes: as for `assign`.
+            at_ms: when it was accepted.
+
+        Returns:
+            Whether anything was learnt; False: the store knew the version and where it comes from, or a newer one.
+        """
         ...
 
 

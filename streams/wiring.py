@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import asyncpg
 import httpx
+import structlog
 
 from backbone import telemetry
 from backbone.kafka import Publisher
@@ -34,6 +35,7 @@ from schemas.topics import (
 )
 from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.control_feed import ControlFeed
+from streams.adapters.kafka_documents import KafkaDocuments
 from streams.adapters.kafka_feed import KafkaFeed
 from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
@@ -53,7 +55,7 @@ from streams.adapters.tantivy_view import TantivyView
 from streams.adapters.uri_source import HttpsUriSource
 from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
-from streams.errors import Fatal
+from streams.errors import Fatal, Transient
 from streams.evaluate.handler import Evaluate
 from streams.generate.answerer import Answerer
 from streams.generate.extractive import Extractive
@@ -61,6 +63,7 @@ from streams.generate.handler import Generate
 from streams.index.handler import Index
 from streams.intake.handler import Intake
 from streams.intake.rejected import Rejected
+from streams.intake.restored import check_not_behind
 from streams.lifecycle.handler import Project
 from streams.operator.duty import Duty
 from streams.operator.handler import Register
@@ -77,8 +80,10 @@ if TYPE_CHECKING:
     from streams.adapters.openvino_encoder import OpenvinoEncoder
 
 _DATABASE_WAIT_S = 30.0
+_COMPARE_AGAIN_S = 1.0
 _DUTY_S = 2.0
 """A nudge may be lost; so much later the work is done all the same."""
+_log = structlog.get_logger(__name__)
 
 
 class SystemClock:
@@ -464,6 +469,19 @@ async def _beside(working: "asyncio.Task[int]", others: Sequence[Coroutine[Any, 
 async def _caught_up(parts: Parts, stage: Stage) -> None:
     if stage.name == "retrieve":
         await asyncio.gather(*(view.catch_up() for view in parts.views))
+    if stage.name == "intake":
+        await _not_behind(parts)
+
+
+async def _not_behind(parts: Parts) -> None:
+    """Check, once both answer, that the database is not older than the log."""
+    log = KafkaDocuments(settings=parts.settings, blobs=parts.blobs)
+    while True:
+        try:
+            return await check_not_behind(log, parts.documents)
+        except Transient as error:
+            _log.warning("log_and_database_not_compared", error=str(error))
+            await asyncio.sleep(_COMPARE_AGAIN_S)
 
 
 @asynccontextmanager

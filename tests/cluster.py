@@ -37,8 +37,10 @@ def leaders(stack: Stack, topics: Iterable[str]) -> Counter[int]:
 
 def coordinators(stack: Stack, groups: Iterable[str]) -> Counter[int]:
     """How many of these groups each node coordinates."""
-    described = _admin(stack).describe_consumer_groups(list(groups), request_timeout=10)
-    return Counter(group.result().coordinator.id for group in described.values())
+    # kept, because a client that is gone answers nobody who waits
+    admin = _admin(stack)
+    described = admin.describe_consumer_groups(list(groups), request_timeout=10)
+    return Counter(group.result(20).coordinator.id for group in described.values())
 
 
 def replicas(stack: Stack, topic: str) -> list[tuple[int, int]]:

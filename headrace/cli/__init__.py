@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.cli import ask, dlq, documents, ingest, processes, questions, search, stack, sync
+from headrace.cli import ask, dlq, documents, groups, ingest, processes, questions, search, stack, sync
 
 app = typer.Typer(
     name="headrace",
@@ -21,6 +21,7 @@ app.command()(search.search)
 app.command()(dlq.retry)
 app.add_typer(documents.app, name="documents")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(groups.app, name="groups", rich_help_panel="Processes of a stack of your own")
 app.add_typer(stack.app)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.init)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.gateway)

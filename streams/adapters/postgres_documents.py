@@ -9,7 +9,7 @@ from schemas.ids import DocumentKey
 from schemas.topics import INGEST
 from streams.adapters.postgres import Pool, lend, transaction
 from streams.lifecycle.rank import REJECTED_RANK, STATUS_RANKS
-from streams.ports import Latest, Versioned
+from streams.ports import Latest, Origins, Versioned
 from streams.runtime.record import Origin
 
 # One statement decides and writes: the conflicting row is locked, compared, and changed only for a later offset (or for
@@ -41,18 +41,18 @@ ON CONFLICT (tenant, document) DO UPDATE SET
 WHERE (coalesce((d.origins -> $3 -> 'offset')::bigint, -1) < $4
        OR ((d.origins -> $3 -> 'offset')::bigint = $4 AND d.origins -> $3 ? 'rejected'))
   AND (NOT $15 OR coalesce((d.origins -> $3 -> 'version')::bigint, 0) = d.latest_version)
-RETURNING latest_version
+RETURNING latest_version, origins
 """
 
 _APPLIED: Final = """
 SELECT (origins -> $3 -> 'offset')::bigint AS "offset", (origins -> $3 -> 'version')::bigint AS version,
-       origins -> $3 ? 'rejected' AS rejected, latest_version
+       origins -> $3 ? 'rejected' AS rejected, latest_version, origins
 FROM documents WHERE tenant = $1 AND document = $2
 """
 
 # The place that the version was given to; where several say so, one of them was rejected since, and gave none.
 _LATEST: Final = """
-SELECT latest_version, deleted, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms, given.*
+SELECT latest_version, deleted, (extract(epoch FROM accepted_at) * 1000)::bigint AS accepted_ms, origins, given.*
 FROM documents d
 LEFT JOIN LATERAL (
     SELECT place, (origin -> 'offset')::bigint AS "offset" FROM jsonb_each(d.origins) AS o (place, origin)
@@ -83,6 +83,35 @@ RETURNING latest_version
 """
 
 
+# A row that an index stage taught knows the version, and not what it was made of.
+_LEARN: Final = """
+INSERT INTO documents AS d (
+    tenant, document, latest_version, deleted, deleted_version, origins,
+    collection, title, uri, content_type, metadata, acl, n_bytes,
+    status, status_version, status_rank, stage, warnings_version, accepted_at
+) VALUES (
+    $1, $2, $3::bigint, $5::boolean, CASE WHEN $5 THEN $3 ELSE 0 END, $4::jsonb,
+    $6, $7, $8, $9, $10, $11, $12, $13, $3, $14, 'intake', $3, to_timestamp($15::bigint / 1000.0)
+)
+ON CONFLICT (tenant, document) DO UPDATE SET
+    latest_version = $3, deleted = $5, deleted_version = greatest(d.deleted_version, excluded.deleted_version),
+    origins = d.origins || $4,
+    collection = CASE WHEN $5 THEN d.collection ELSE excluded.collection END,
+    acl = CASE WHEN $5 THEN d.acl ELSE excluded.acl END,
+    title = excluded.title, uri = excluded.uri, content_type = excluded.content_type, metadata = excluded.metadata,
+    n_bytes = excluded.n_bytes,
+    status = excluded.status, status_version = $3, status_rank = excluded.status_rank, stage = excluded.stage,
+    failure_reason = NULL, failure_message = NULL, n_chunks = NULL,
+    warnings = '{}', warnings_version = $3, accepted_at = excluded.accepted_at, updated_at = now()
+WHERE d.latest_version < $3
+   OR (d.latest_version = $3 AND NOT EXISTS (
+        SELECT FROM jsonb_each(d.origins) AS o (place, origin)
+        WHERE (origin -> 'version')::bigint = $3 AND NOT origin ? 'rejected')
+       AND $4 <> '{}')
+RETURNING latest_version
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class PostgresDocuments:
     """`DocumentStore` on the table `documents`."""
@@ -102,7 +131,7 @@ class PostgresDocuments:
         status = "deleted" if deleted else "accepted"
         place = f"{origin.topic_id}/{origin.partition}"
         async with lend(self.pool) as connection:
-            version = await connection.fetchval(
+            given = await connection.fetchrow(
                 _ASSIGN,
                 key.tenant,
                 key.document,
@@ -120,11 +149,11 @@ class PostgresDocuments:
                 STATUS_RANKS[status],
                 redriven,
             )
-            if version is not None:
-                return Versioned(version=version, outcome="fresh")
+            if given is not None:
+                return Versioned(version=given["latest_version"], outcome="fresh", origins=given["origins"])
             [applied] = await connection.fetch(_APPLIED, key.tenant, key.document, place)
         if applied["offset"] == origin.offset and not applied["rejected"]:
-            return Versioned(version=applied["version"], outcome="again")
+            return Versioned(version=applied["version"], outcome="again", origins=applied["origins"])
         if redriven:
             return Versioned(version=applied["latest_version"], outcome="overtaken")
         return Versioned(version=applied["version"], outcome="redelivered")
@@ -171,7 +200,41 @@ class PostgresDocuments:
             deleted=row["deleted"],
             accepted_ms=row["accepted_ms"] or 0,
             submission=submission,
+            origins=row["origins"],
         )
+
+    async def learn(
+        self,
+        key: DocumentKey,
+        version: int,
+        origins: Origins,
+        *,
+        deleted: bool,
+        attributes: Mapping[str, Any],
+        at_ms: int,
+    ) -> bool:
+        """See `DocumentStore.learn`; the status becomes `accepted`, or `deleted`, until lifecycle events say more."""
+        status = "deleted" if deleted else "accepted"
+        async with lend(self.pool) as connection:
+            learnt = await connection.fetchval(
+                _LEARN,
+                key.tenant,
+                key.document,
+                version,
+                dict(origins),
+                deleted,
+                attributes.get("collection", "default"),
+                attributes.get("title"),
+                attributes.get("uri"),
+                attributes.get("content_type"),
+                dict(attributes.get("metadata", {})),
+                attributes.get("acl"),
+                attributes.get("n_bytes", 0),
+                status,
+                STATUS_RANKS[status],
+                at_ms,
+            )
+        return learnt is not None
 
     async def latest_version(self, key: DocumentKey) -> int | None:
         """See `DocumentStore.latest_version`."""

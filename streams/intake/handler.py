@@ -1,16 +1,16 @@
 """Checks what was submitted, gives it a version, and publishes it under the lock of its document."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 
 from schemas.events import DocumentAccepted, DocumentSubmitted
 from schemas.ids import DocumentKey
-from schemas.topics import DOCUMENTS
 from streams.intake.origin import origin_of
+from streams.intake.published import attributes_of, publication
 from streams.intake.reissue import Log, Reissue, is_request
 from streams.intake.submission import check_content, check_text, parse, type_of_file, type_of_text
 from streams.intake.uri_source import Fetched, UriSource
@@ -55,7 +55,7 @@ class Intake:
         origin, redriven = origin_of(record)
         document, unknown_fields = await self._checked(key, record)
         given = await self.documents.assign(
-            key, origin, deleted=document is None, attributes=_attributes(document), redriven=redriven
+            key, origin, deleted=document is None, attributes=attributes_of(document), redriven=redriven
         )
         if given.outcome == "redelivered":
             return
@@ -72,7 +72,7 @@ class Intake:
             if unknown_fields:
                 yield self._warning(key, given.version, unknown_fields)
             event = None if document is None else msgspec.structs.replace(document, version=given.version)
-            yield Outbound(topic=DOCUMENTS, key=key.encode(), event=event, version=given.version)
+            yield publication(key, given.version, event, given.origins)
             yield FLUSH
 
     async def _checked(
@@ -121,17 +121,3 @@ class Intake:
         known = ", ".join(DocumentSubmitted.__struct_fields__)
         message = f"{len(unknown_fields)} unknown field(s) left out: {named}; known are {known}"
         return became("warned", key, version, stage="intake", clock=self.clock, reason="unknown_field", message=message)
-
-
-def _attributes(document: DocumentAccepted | None) -> Mapping[str, Any]:
-    if document is None:
-        return {}
-    return {
-        "collection": document.collection,
-        "title": document.title,
-        "uri": document.uri,
-        "content_type": document.content_type,
-        "metadata": document.metadata,
-        "acl": document.acl,
-        "n_bytes": len(document.text.encode() if document.content is None else document.content),
-    }

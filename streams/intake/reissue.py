@@ -6,8 +6,8 @@ from typing import Any, Final, Protocol
 
 from schemas.events import DocumentAccepted, DocumentSubmitted
 from schemas.ids import DocumentKey
-from schemas.topics import DOCUMENTS
 from streams.errors import Unprocessable
+from streams.intake.published import publication
 from streams.ports import Clock, DocumentStore, Latest
 from streams.progress import became
 from streams.runtime.record import FLUSH, Flush, Inbound, Origin, Outbound
@@ -95,7 +95,7 @@ class Reissue:
                 return
             event = found.event if isinstance(found, Held) else None
             yield became("reissued", key, version, stage="intake", clock=self.clock)
-            yield Outbound(topic=DOCUMENTS, key=key.encode(), event=event, version=version)
+            yield publication(key, version, event, latest.origins if latest is not None else {})
             yield FLUSH
 
     async def _found(self, key: DocumentKey, version: int, latest: Latest | None) -> Held | Submission:

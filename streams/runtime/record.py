@@ -53,13 +53,17 @@ class Inbound(Generic[E_co]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outbound:
-    """One event to publish. `event` None is a tombstone; `partition` None lets the key decide."""
+    """One event to publish.
+
+    `event` None is a tombstone; `partition` None lets the key decide; `headers` go with those that every record has.
+    """
 
     topic: Topic
     key: bytes
     event: Event | None
     version: int | None = None
     partition: int | None = None
+    headers: Mapping[str, bytes] = field(default_factory=dict)
 
 
 class Flush:

@@ -202,7 +202,7 @@ class Runner:
             output.topic.name,
             key=record.key,
             value=record.value,
-            headers=record.headers,
+            headers={**record.headers, **output.headers},
             partition=output.partition,
         )
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 
 from schemas.events import LifecycleChanged
 from schemas.topics import INGEST
-from tests.contract.factories import key_of, origin
+from streams.ports import Origins
+from tests.contract.factories import embedded, key_of, origin
 from tests.contract.fence import Fence
 
 GUIDE = key_of()
@@ -278,3 +279,48 @@ async def test_a_submission_that_was_rejected_after_the_version_is_not_the_one(f
 
     assert latest is not None
     assert (latest.version, latest.submission) == (1, None)
+
+
+async def test_a_store_learns_from_the_log_what_it_has_forgotten_and_gives_no_version_again(fence: Fence) -> None:
+    await assigned(fence, 3)
+    origins: Origins = {"t1/0": {"offset": 7, "version": 3}, "t1/1": {"offset": 5, "version": 2}}
+
+    learnt = await fence.documents.learn(GUIDE, 3, origins, deleted=False, attributes={}, at_ms=1_000)
+
+    assert learnt
+    assert await assigned(fence, 3) == (3, "redelivered")
+    assert await assigned(fence, 5, partition=1) == (2, "again")
+    assert await assigned(fence, 7) == (3, "again")
+    assert await assigned(fence, 8) == (4, "fresh")
+
+
+async def test_what_the_store_knows_is_not_learnt_again(fence: Fence) -> None:
+    await assigned(fence, 3)
+    given = await fence.documents.assign(GUIDE, origin(3), deleted=False, attributes={})
+
+    known = await fence.documents.learn(GUIDE, 1, given.origins, deleted=False, attributes={}, at_ms=1_000)
+    await assigned(fence, 4)
+    older = await fence.documents.learn(GUIDE, 1, given.origins, deleted=False, attributes={}, at_ms=1_000)
+
+    assert (known, older) == (False, False)
+    assert (await fence.shown(GUIDE)).status_version == 2
+
+
+async def test_a_delete_that_is_learnt_keeps_older_versions_out(fence: Fence) -> None:
+    await assigned(fence, 3)
+    origins: Origins = {"t1/0": {"offset": 4, "version": 2}}
+
+    await fence.documents.learn(GUIDE, 2, origins, deleted=True, attributes={}, at_ms=1_000)
+
+    assert (await fence.shown(GUIDE)).status == "deleted"
+    assert not await fence.generation.replace(embedded(1, {}))
+
+
+async def test_a_store_learns_where_a_version_comes_from_that_the_index_has_taught_it(fence: Fence) -> None:
+    await fence.generation.replace(embedded(4, {}))
+    origins: Origins = {"t1/0": {"offset": 9, "version": 4}}
+
+    learnt = await fence.documents.learn(GUIDE, 4, origins, deleted=False, attributes={}, at_ms=1_000)
+
+    assert learnt
+    assert await assigned(fence, 9) == (4, "again")

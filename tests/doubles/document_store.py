@@ -10,8 +10,9 @@ from typing import Any
 
 from schemas.ids import DocumentKey
 from schemas.topics import INGEST
+from streams import ports
 from streams.lifecycle.rank import REJECTED_RANK, STATUS_RANKS
-from streams.ports import Latest, Versioned
+from streams.ports import Latest, Origins, Versioned
 from streams.runtime.record import Origin
 
 
@@ -70,7 +71,7 @@ class MemoryDocuments:
             place = (origin.topic_id, origin.partition)
             applied = row.origins.get(place)
             if applied is not None and origin.offset == applied.offset and not applied.rejected:
-                return Versioned(version=applied.version, outcome="again")
+                return Versioned(version=applied.version, outcome="again", origins=origins_of(row))
             older = applied is not None and origin.offset < applied.offset
             if redriven and (older or (applied.version if applied else 0) != row.latest_version):
                 return Versioned(version=row.latest_version, outcome="overtaken")
@@ -87,7 +88,7 @@ class MemoryDocuments:
             row.warnings, row.n_chunks = [], None
             status = "deleted" if deleted else "accepted"
             row.say(status, STATUS_RANKS[status], "intake")
-            return Versioned(version=row.latest_version, outcome="fresh")
+            return Versioned(version=row.latest_version, outcome="fresh", origins=origins_of(row))
 
     async def reject(self, key: DocumentKey, origin: Origin, *, reason: str, message: str) -> int | None:
         async with self.locks[key]:
@@ -128,8 +129,47 @@ class MemoryDocuments:
             deleted=row.deleted,
             accepted_ms=row.accepted_ms,
             submission=given[0] if given else None,
+            origins=origins_of(row),
         )
+
+    async def learn(
+        self,
+        key: DocumentKey,
+        version: int,
+        origins: Origins,
+        *,
+        deleted: bool,
+        attributes: Mapping[str, Any],
+        at_ms: int,
+    ) -> bool:
+        async with self.locks[key]:
+            row = self.rows.setdefault(key, DocumentRow())
+            known = any(a.version == row.latest_version and not a.rejected for a in row.origins.values())
+            if row.latest_version > version or (row.latest_version == version and (known or not origins)):
+                return False
+            row.latest_version, row.deleted, row.accepted_ms, row.attributes = version, deleted, at_ms, dict(attributes)
+            if deleted:
+                row.deleted_version = version
+            for place, applied in origins.items():
+                topic_id, _, partition = place.rpartition("/")
+                row.origins[topic_id, int(partition)] = Applied(
+                    offset=applied["offset"], version=applied["version"], rejected=applied.get("rejected", False)
+                )
+            row.status_version = row.warnings_version = version
+            row.warnings, row.n_chunks = [], None
+            status = "deleted" if deleted else "accepted"
+            row.say(status, STATUS_RANKS[status], "intake")
+            return True
 
     async def latest_version(self, key: DocumentKey) -> int | None:
         row = self.rows.get(key)
         return None if row is None else row.latest_version
+
+
+def origins_of(row: DocumentRow) -> Origins:
+    found: dict[str, ports.Applied] = {}
+    for (topic_id, partition), applied in row.origins.items():
+        found[f"{topic_id}/{partition}"] = {"offset": applied.offset, "version": applied.version}
+        if applied.rejected:
+            found[f"{topic_id}/{partition}"]["rejected"] = True
+    return found

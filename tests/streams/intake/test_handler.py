@@ -41,6 +41,7 @@ async def test_a_good_record_becomes_an_accepted_document() -> None:
             topic=DOCUMENTS,
             key=b"acme/guide",
             version=1,
+            headers={"hr_origins": b'{"t1/0":{"offset":0,"version":1}}'},
             event=DocumentAccepted(
                 tenant="acme",
                 document="guide",
@@ -75,7 +76,10 @@ async def test_a_null_value_deletes_at_a_version_of_its_own() -> None:
     outs = await drained(handler(submitted(None, offset=1)))
 
     assert said(outs) == [("deleted", 2, None)]
-    assert published(outs) == [Outbound(topic=DOCUMENTS, key=b"acme/guide", event=None, version=2)]
+    origins = b'{"t1/0":{"offset":1,"version":2}}'
+    assert published(outs) == [
+        Outbound(topic=DOCUMENTS, key=b"acme/guide", event=None, version=2, headers={"hr_origins": origins})
+    ]
 
 
 async def test_the_same_record_is_published_again_at_the_same_version() -> None:

@@ -68,7 +68,10 @@ async def test_a_version_that_deletes_is_published_again_whatever_the_log_holds(
 
     outs = await bench.run(request(2))
 
-    assert published(outs) == [Outbound(topic=DOCUMENTS, key=b"acme/guide", event=None, version=2)]
+    origins = b'{"t1/0":{"offset":1,"version":2}}'
+    assert published(outs) == [
+        Outbound(topic=DOCUMENTS, key=b"acme/guide", event=None, version=2, headers={"hr_origins": origins})
+    ]
 
 
 async def test_an_older_version_is_superseded_and_gets_no_new_one() -> None:
