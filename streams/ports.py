@@ -214,8 +214,12 @@ class GenerationStore(Protocol):
         already."""
         ...
 
-    async def replace(self, document: DocumentEmbedded) -> bool:
+    async def replace(self, document: DocumentEmbedded, *, whole: bool = False) -> bool:
         """Make this version live with exactly its chunks, in one transaction.
+
+        Args:
+            document: the version.
+            whole: write every chunk and vector anew; else those that are held already under their id stay.
 
         Returns:
             False when a newer version is live or the document was deleted at a newer one; nothing changed then.

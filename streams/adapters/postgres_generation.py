@@ -100,7 +100,7 @@ class PostgresGeneration:
             for row in rows
         }
 
-    async def replace(self, document: DocumentEmbedded) -> bool:
+    async def replace(self, document: DocumentEmbedded, *, whole: bool = False) -> bool:
         """See `GenerationStore.replace`.
 
         Raises:
@@ -131,7 +131,8 @@ class PostgresGeneration:
                 document.acl,
                 len(document.chunks),
             )
-            await connection.execute(_DROP_CHUNKS.format(table=self._table), key.tenant, key.document, columns[0])
+            kept = [] if whole else columns[0]
+            await connection.execute(_DROP_CHUNKS.format(table=self._table), key.tenant, key.document, kept)
             for start in range(0, len(document.chunks), PUT_MAX_ROWS):
                 await connection.execute(
                     _PUT_CHUNKS.format(table=self._table),

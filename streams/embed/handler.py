@@ -42,7 +42,10 @@ class Embed:
     on_spared: Callable[[int], None] = lambda n: None
 
     async def __call__(self, record: Inbound[DocumentChunked]) -> AsyncIterator[Outbound | Flush]:
-        """Publish the document with its vectors, or its tombstone; `superseded` where a newer version exists."""
+        """Publish the document with its vectors, or its tombstone; `superseded` where a newer version exists.
+
+        Of a version that is done again every chunk is encoded, for what the generation holds may be wrong.
+        """
         key, version = place_of(record)
         if await is_superseded(self.documents, key, version):
             yield became("superseded", key, version, stage="embed", clock=self.clock)
@@ -52,7 +55,7 @@ class Embed:
         if document is None:
             yield Outbound(topic=topic, key=key.encode(), event=None, version=version)
             return
-        vectored = await self._vectors(document.chunks)
+        vectored = await self._vectors(document.chunks, anew=record.reissue is not None)
         # once more, because encoding takes time
         if await is_superseded(self.documents, key, version):
             yield became("superseded", key, version, stage="embed", clock=self.clock)
@@ -62,8 +65,9 @@ class Embed:
         n_chunks = len(document.chunks)
         yield became("embedded", key, version, stage="embed", clock=self.clock, generation=self.name, n_chunks=n_chunks)
 
-    async def _vectors(self, chunks: Sequence[Chunk]) -> list[Vectored]:
-        known = await self.generation.known_vectors([ChunkId(chunk.id) for chunk in chunks])
+    async def _vectors(self, chunks: Sequence[Chunk], *, anew: bool) -> list[Vectored]:
+        ids = [] if anew else [ChunkId(chunk.id) for chunk in chunks]
+        known = await self.generation.known_vectors(ids)
         fresh = [chunk for chunk in chunks if ChunkId(chunk.id) not in known]
         encoded = await self.encoder.encode_chunks(fresh)
         self.on_spared(len(chunks) - len(fresh))

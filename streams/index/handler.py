@@ -24,12 +24,15 @@ class Index:
     clock: Clock
 
     async def __call__(self, record: Inbound[DocumentEmbedded]) -> AsyncIterator[Outbound | Flush]:
-        """Write behind the fence, then say `indexed` or `deleted`; `superseded` when the fence refused."""
+        """Write behind the fence, then say `indexed` or `deleted`; `superseded` when the fence refused.
+
+        A version that is done again is written whole, whatever is held of it.
+        """
         key, version = place_of(record)
         n_chunks: int | None = None
         if record.event is None:
             status = "deleted" if await self.generation.remove(key, version) else "superseded"
-        elif await self.generation.replace(record.event):
+        elif await self.generation.replace(record.event, whole=record.reissue is not None):
             status, n_chunks = "indexed", len(record.event.chunks)
         else:
             status = "superseded"

@@ -176,3 +176,23 @@ async def test_a_record_of_another_generation_is_refused(fence: Fence) -> None:
 
 async def test_known_vectors_of_nothing_are_nothing(fence: Fence) -> None:
     assert await fence.generation.known_vectors([]) == {}
+
+
+async def test_a_version_written_whole_does_not_keep_what_was_held(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"one": EAST, "two": NORTH}))
+    await fence.generation.replace(embedded(1, {"one": UP, "two": NORTH}))
+    kept = await fence.generation.known_vectors([name_of("one")])
+
+    assert await fence.generation.replace(embedded(1, {"one": UP, "two": NORTH}), whole=True) is True
+
+    anew = await fence.generation.known_vectors([name_of("one")])
+    assert kept[name_of("one")][0].tolist() == [list(EAST)]
+    assert anew[name_of("one")][0].tolist() == [list(UP)]
+    assert await served(fence) == {"one": 1, "two": 1}
+
+
+async def test_an_older_version_written_whole_changes_nothing(fence: Fence) -> None:
+    await fence.generation.replace(embedded(2, {"two": NORTH}))
+
+    assert await fence.generation.replace(embedded(1, {"one": EAST}), whole=True) is False
+    assert await served(fence) == {"two": 2}

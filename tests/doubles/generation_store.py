@@ -52,7 +52,7 @@ class MemoryGeneration:
         held = {chunk: self.chunks[chunk] for chunk in chunks if chunk in self.chunks}
         return {chunk: (row.vector, row.sentence_vectors) for chunk, row in held.items()}
 
-    async def replace(self, document: DocumentEmbedded) -> bool:
+    async def replace(self, document: DocumentEmbedded, *, whole: bool = False) -> bool:
         if (document.generation, document.dim) != (self.generation, self.dim):
             raise Unprocessable("wrong_generation", f"vectors of {document.generation!r}, dim {document.dim}")
         n_sentences = [len(chunk.sentences) for chunk in document.chunks]
@@ -61,6 +61,8 @@ class MemoryGeneration:
         key = DocumentKey(Tenant(document.tenant), DocumentId(document.document))
         if not self._may_write(key, document.version, deleted=False):
             return False
+        if whole:
+            self._drop(key)
         held = dict(self.chunks)
         self._drop(key)
         self.live[key] = LiveRow(version=document.version, document=document)

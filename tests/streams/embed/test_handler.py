@@ -1,6 +1,7 @@
 """The embed stage encodes what the generation does not hold, and nothing else."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -92,6 +93,20 @@ async def test_a_chunk_that_the_generation_holds_costs_no_encoder_call() -> None
     old = np.frombuffer(base64.b64decode(first.vectors), "<f2").reshape(2, 4)
     new = np.frombuffer(base64.b64decode(again.vectors), "<f2").reshape(2, 4)
     np.testing.assert_array_equal(new[0], old[1])
+
+
+async def test_a_version_that_is_done_again_is_encoded_whatever_is_held_of_it() -> None:
+    documents = await versions(1)
+    generation, encoder = MemoryGeneration(documents=documents), HashingEncoder(dim=4)
+    record = chunked(1, "one", "two")
+    first = (await run(stage(encoder, documents, generation), record))[0].event
+    assert isinstance(first, DocumentEmbedded)
+    await generation.replace(first)
+
+    again = (await run(stage(encoder, documents, generation), replace(record, reissue=1)))[0].event
+
+    assert encoder.n_chunks == 4
+    assert again == first
 
 
 async def test_an_older_version_is_dropped_and_said_to_be_superseded() -> None:

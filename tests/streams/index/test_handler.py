@@ -1,5 +1,7 @@
 """Index as a function of a record."""
 
+from dataclasses import replace
+
 import pytest
 
 from schemas.events import DocumentEmbedded, LifecycleChanged
@@ -38,6 +40,20 @@ def index() -> Index:
 
 async def test_a_version_is_indexed_with_its_number_of_chunks(index: Index) -> None:
     assert await became(index, arrived(embedded(1, {"one": EAST, "two": NORTH}))) == ("indexed", 1, 2)
+
+
+async def test_a_version_that_is_done_again_is_written_whole() -> None:
+    generation = MemoryGeneration()
+    index = Index(generation=generation, name="g1", clock=FrozenClock())
+    await became(index, arrived(embedded(1, {"one": EAST})))
+    spoilt = embedded(1, {"one": NORTH})
+    await became(index, arrived(spoilt))
+    (before,) = [row.vector.tolist() for row in generation.chunks.values()]
+
+    await became(index, replace(arrived(spoilt), reissue=1))
+
+    (after,) = [row.vector.tolist() for row in generation.chunks.values()]
+    assert (before, after) == ([list(EAST)], [list(NORTH)])
 
 
 async def test_an_older_version_is_superseded(index: Index) -> None:
