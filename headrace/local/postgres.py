@@ -44,6 +44,11 @@ def postgres_dsn(password: str, port: int, database: str = "postgres") -> str:
     return f"postgresql://postgres:{password}@127.0.0.1:{port}/{database}"
 
 
+def program(name: str) -> str:
+    """Return the path of one of the server's own programs, such as `pg_dump`."""
+    return str(_bin() / name)
+
+
 async def postgres_ready(dsn: str, *, timeout_s: float = 1.0) -> bool:
     """Say whether the server lets us in."""
     try:
