@@ -36,6 +36,7 @@ def reset(
     from backbone.kafka import GroupInUse, MissingTopic
     from backbone.settings import WorkerSettings
     from headrace.restored import NotEmpty, reset_groups
+    from schemas.codec import BlobMissing
     from streams.errors import Transient
 
     since_ms = _since_ms(to)
@@ -47,6 +48,11 @@ def reset(
     except (GroupInUse, NotEmpty) as error:
         cure = "stop all workers first" if isinstance(error, GroupInUse) else "see docs/runbooks/restore-postgres.md"
         errors().print(f"[red]error:[/] {escape(str(error))}; nothing was changed; {cure}")
+        raise typer.Exit(ExitCode.SOME_FAILED) from None
+    except BlobMissing as error:
+        errors().print(
+            f"[red]error:[/] the object store at HEADRACE_OBJECTS_DIR lacks what the log names: {escape(str(error))}"
+        )
         raise typer.Exit(ExitCode.SOME_FAILED) from None
     except (OSError, KafkaException, MissingTopic, PostgresError, Transient) as error:
         errors().print(f"[red]error:[/] Kafka or Postgres is away or refused: {escape(str(error))}; run it again")

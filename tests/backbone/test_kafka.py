@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 from pydantic import SecretStr
 
@@ -17,6 +17,7 @@ from backbone.kafka import (
     END,
     Admin,
     AtEnd,
+    GroupInUse,
     Last,
     MissingTopic,
     Overtaken,
@@ -25,6 +26,7 @@ from backbone.kafka import (
     PublishFailed,
     Received,
     client_config,
+    record_at,
     ssl_context,
     topic_config,
 )
@@ -84,6 +86,11 @@ def test_compacted_topics_keep_their_tombstones_for_a_month() -> None:
     }
 
 
+def test_of_three_replicas_two_must_have_a_record() -> None:
+    assert topic_config(DOCUMENTS, 3)["min.insync.replicas"] == "2"
+    assert "min.insync.replicas" not in topic_config(DOCUMENTS, 2)
+
+
 def test_other_topics_are_kept_as_long_as_the_table_says() -> None:
     config = topic_config(INGEST)
     assert (config["cleanup.policy"], config["retention.ms"]) == ("delete", "604800000")
@@ -127,6 +134,40 @@ async def test_a_topic_that_does_not_exist_is_named(settings: KafkaSettings) -> 
         await Admin(settings).topic_ids(["nowhere"])
     with pytest.raises(MissingTopic, match="'nowhere' does not exist"):
         await Admin(settings).end_offsets("nowhere")
+
+
+@pytest.mark.integration
+async def test_a_group_goes_back_to_a_time_and_skips_nothing(settings: KafkaSettings, publisher: Publisher) -> None:
+    admin, topic, group = Admin(settings), fresh(INGEST, 2), f"g-{uuid.uuid4().hex}"
+    await admin.ensure_topics([topic])
+    for partition in (0, 0, 0, 1, 1):
+        await publisher.send(topic.name, key=b"k", value=b"v", partition=partition)
+    third = await record_at(settings, topic.name, 0, 2)
+    assert third is not None
+    consumer = Consumer(client_config(settings) | {"group.id": group})
+    consumer.commit(offsets=[TopicPartition(topic.name, 0, 3), TopicPartition(topic.name, 1, 1)], asynchronous=False)
+    consumer.close()
+
+    assert await admin.rewind(group, topic.name, third.timestamp_ms + 3_600_000) == 0
+    assert await admin.group_lag(group, [topic.name]) == {topic.name: 1}
+    assert await admin.rewind(group, topic.name, 0) == 4
+    assert await admin.group_lag(group, [topic.name]) == {topic.name: 5}
+
+
+@pytest.mark.integration
+async def test_a_group_with_members_keeps_its_offsets(settings: KafkaSettings) -> None:
+    admin, topic, group = Admin(settings), fresh(INGEST), f"g-{uuid.uuid4().hex}"
+    await admin.ensure_topics([topic])
+    consumer = Consumer(client_config(settings) | {"group.id": group})
+    try:
+        consumer.subscribe([topic.name])
+        async with asyncio.timeout(20):
+            while not consumer.assignment():
+                await asyncio.to_thread(consumer.poll, 0.1)
+        with pytest.raises(GroupInUse, match=r"has 1 member\(s\)"):
+            await admin.rewind(group, topic.name, 0)
+    finally:
+        consumer.close()
 
 
 @pytest.mark.integration

@@ -1,8 +1,5 @@
 """A store that is older than the log: it is noticed, and learns."""
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
-
 import pytest
 
 from schemas.events import DocumentAccepted
@@ -11,23 +8,9 @@ from streams.errors import Fatal
 from streams.intake.published import origins_in, publication
 from streams.intake.restored import Learnt, Published, check_not_behind, learn
 from tests.doubles.document_store import MemoryDocuments
+from tests.doubles.published_log import MemoryDocumentLog
 
 GUIDE = DocumentKey(Tenant("acme"), DocumentId("guide"))
-
-
-@dataclass(kw_only=True)
-class MemoryDocumentLog:
-    """`DocumentLog` of what was put into it."""
-
-    records: list[Published] = field(default_factory=list)
-
-    async def since(self, timestamp_ms: int) -> AsyncIterator[Published]:
-        for record in self.records:
-            if record.at_ms >= timestamp_ms:
-                yield record
-
-    async def newest(self) -> list[tuple[DocumentKey, int]]:
-        return [(record.key, record.version) for record in self.records]
 
 
 def logged(version: int, *, deleted: bool = False) -> Published:
