@@ -469,7 +469,8 @@ async def _beside(working: "asyncio.Task[int]", others: Sequence[Coroutine[Any, 
 async def _caught_up(parts: Parts, stage: Stage) -> None:
     if stage.name == "retrieve":
         await asyncio.gather(*(view.catch_up() for view in parts.views))
-    if stage.name == "intake":
+    if stage.name in ("intake", "index"):
+        # they write versions into the table
         await _not_behind(parts)
 
 
