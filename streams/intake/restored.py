@@ -59,7 +59,7 @@ async def learn(log: DocumentLog, documents: DocumentStore, since_ms: int) -> Le
 
 
 async def check_not_behind(log: DocumentLog, documents: DocumentStore) -> None:
-    """Check that the store knows the last versions that were published: intake commits each one before it publishes.
+    """Check that the store knows the last versions that were published: each is committed before it is published.
 
     Raises:
         Fatal: it does not, so it would give versions again that stand in the log with another content.

@@ -27,7 +27,7 @@ from tests.faults.load import Load
 from tests.faults.run import HISTORY, WARM, one_worker_per_lane, writing_history
 from tests.stack import Stack, running
 
-pytestmark = [pytest.mark.faults]
+pytestmark = [pytest.mark.faults, pytest.mark.long]
 
 BUSY = (INGEST.name, DOCUMENTS.name, EMBEDDINGS.named("g1").name, LIFECYCLE.name, QUERIES.name, ANSWERS.name)
 GROUPS = ("rag.intake", "rag.chunk.structure", "rag.embed.g1", "rag.index.g1", "rag.retrieve", "rag.generate")
@@ -111,7 +111,6 @@ def test_the_death_of_the_leader_of_busy_partitions_loses_nothing(tmp_path: Path
     judge(tmp_path)
 
 
-@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_coordinators_that_die_leaders_that_freeze_and_restarts_of_all_lose_nothing(
     tmp_path: Path, stack: Stack
