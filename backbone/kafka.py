@@ -36,6 +36,7 @@ DEAD_LETTER_MAX_BYTES = 3 * 1024 * 1024
 
 _DELIVERY_TIMEOUT_MS = 30_000
 _REQUEST_TIMEOUT_S = 15.0
+_CHECK_TIMEOUT_S = 3.0
 _PAUSE_S = 0.1
 _ANY_PARTITION = -1
 _STARTING = frozenset(
@@ -318,6 +319,15 @@ class Admin:
             MissingTopic: it does not exist.
         """
         return await self._offsets(topic, OffsetSpec.earliest())  # type: ignore[no-untyped-call]
+
+    async def check(self) -> None:
+        """Return when a broker answers.
+
+        Raises:
+            KafkaException: none does within 3 s.
+        """
+        described = self._client.describe_cluster(request_timeout=_CHECK_TIMEOUT_S)
+        await _result(described)
 
     async def offset_at(self, topic: str, partition: int, timestamp_ms: int) -> int | None:
         """Return the lowest offset of a record that was produced then or later; None: there is none."""

@@ -9,6 +9,7 @@ from pgvector.asyncpg import register_vector
 from backbone.settings import PostgresSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0
+CHECK_TIMEOUT_S: Final = 3.0
 STATEMENT_TIMEOUT_MS: Final = 15_000
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 30_000
 """A process that hangs while it holds locks loses them after this time."""
@@ -44,6 +45,21 @@ async def open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
         },
     )
+
+
+async def check(settings: PostgresSettings) -> None:
+    """Return when the server answers on a new connection.
+
+    Raises:
+        Exception: it does not, of whatever kind.
+    """
+    connection = await asyncpg.connect(
+        settings.postgres_dsn.get_secret_value(), timeout=CHECK_TIMEOUT_S, command_timeout=CHECK_TIMEOUT_S
+    )
+    try:
+        await connection.fetchval("SELECT 1")
+    finally:
+        connection.terminate()
 
 
 def is_away(error: BaseException) -> bool:

@@ -102,6 +102,10 @@ RECORDS_REPEATED: Final = Gauge(
 OFFSET_GAPS: Final = Gauge(
     "headrace_offset_gaps", "Offsets skipped by compaction or retention since the last rebalance.", ["stage"]
 )
+PART_AWAY: Final = Gauge(
+    "headrace_part_away", "1 while a part that stages of this process need does not answer: they wait.", ["part"]
+)
+PART_AWAY_SECONDS: Final = Counter("headrace_part_away_seconds_total", "Time that such a part was away.", ["part"])
 HANDLER_SECONDS: Final = Histogram(
     "headrace_handler_seconds", "Time of a record from its first attempt to its end.", ["stage"], buckets=_SHORT
 )
@@ -293,12 +297,15 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serve_worker_endpoint(port: int, ready: Callable[[], dict[str, bool]]) -> AsyncIterator[int]:
+async def serve_worker_endpoint(
+    port: int, ready: Callable[[], dict[str, bool]], away: Callable[[], dict[str, str]] = dict
+) -> AsyncIterator[int]:
     """Serve /metrics, /health and /ready on 127.0.0.1 while the block runs.
 
     Args:
         port: to listen on; 0 picks a free one.
         ready: each part by name and whether it works; all must, for /ready to say 200, else it says 503.
+        away: what these wait for at the moment, by name, and how that shows; there must be none.
 
     Yields:
         The port.
@@ -314,10 +321,9 @@ async def serve_worker_endpoint(port: int, ready: Callable[[], dict[str, bool]])
         return JSONResponse({"status": "alive"})
 
     async def answer_ready(_: Request) -> Response:
-        parts = ready()
-        return JSONResponse(
-            {"ready": all(parts.values()), "parts": parts}, status_code=200 if all(parts.values()) else 503
-        )
+        parts, waits_for = ready(), away()
+        is_ready = all(parts.values()) and not waits_for
+        return JSONResponse({"ready": is_ready, "parts": parts, "away": waits_for}, 200 if is_ready else 503)
 
     routes = [
         Route("/metrics", answer_metrics),

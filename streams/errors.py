@@ -15,7 +15,16 @@ class StreamError(Exception):
 
 
 class Transient(StreamError):
-    """A dependency is busy, slow or away; the same record may succeed later."""
+    """A part is busy, slow or away; the same record may succeed later.
+
+    Args:
+        message: a sentence for people.
+        part: which is to blame, as `postgres`; None: it is not known.
+    """
+
+    def __init__(self, message: str = "", *, part: str | None = None) -> None:
+        super().__init__(message)
+        self.part = part
 
 
 class Unprocessable(StreamError):

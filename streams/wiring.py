@@ -13,9 +13,9 @@ import httpx
 import structlog
 
 from backbone import telemetry
-from backbone.kafka import Publisher
+from backbone.kafka import Admin, Publisher
 from backbone.objects import FolderBlobs
-from backbone.postgres import is_away, open_pool
+from backbone.postgres import check, is_away, open_pool
 from backbone.settings import WorkerSettings
 from backbone.valkey import Valkey, connected
 from schemas.topics import (
@@ -71,6 +71,7 @@ from streams.operator.redrive import Redrive
 from streams.outcome import FailedDocument, FailedQuestion
 from streams.retrieve.handler import Retrieve
 from streams.runtime.consumer import SafeConsumer
+from streams.runtime.outages import KAFKA, Outages, Probe
 from streams.runtime.runner import Sender
 from streams.runtime.stage import Stage
 from streams.runtime.worker import run_worker
@@ -428,22 +429,37 @@ async def run(
 
     async with Publisher(settings) as publisher, assembled(settings, publisher) as parts:
         stages = [_watched(builders[name](parts)) for name in names]
-        await parts.resources.enter_async_context(_endpoint(settings.metrics_port, ready))
+        observer = PrometheusObserver()
+        outages = Outages(probes=_probes(parts), observer=observer)
+
+        def away() -> dict[str, str]:
+            return {part: outage.why for part, outage in outages.away().items()}
+
+        await parts.resources.enter_async_context(_endpoint(settings.metrics_port, ready, away))
         working = asyncio.create_task(
             run_worker(
                 stages,
                 kafka=settings,
                 publisher=publisher,
                 blobs=parts.blobs,
-                observer=PrometheusObserver(),
+                observer=observer,
                 before_join=lambda stage: _caught_up(parts, stage),
                 on_ready=on_ready,
                 consumer=consumer,
+                outages=outages,
             )
         )
         beside: list[Coroutine[Any, Any, None]] = [view.run() for view in parts.views]
         beside += [feed.run() for feed in parts.feeds]
         return await _beside(working, beside + [duty.run() for duty in parts.duties])
+
+
+def _probes(parts: Parts) -> Mapping[str, Probe]:
+    return {
+        KAFKA: Admin(parts.settings).check,
+        "postgres": lambda: check(parts.settings),
+        "objects": parts.blobs.check,
+    }
 
 
 def _watched(stage: Stage) -> Stage:
@@ -486,11 +502,11 @@ async def _not_behind(parts: Parts) -> None:
 
 
 @asynccontextmanager
-async def _endpoint(port: int, ready: dict[str, bool]) -> AsyncIterator[None]:
+async def _endpoint(port: int, ready: dict[str, bool], away: Callable[[], dict[str, str]]) -> AsyncIterator[None]:
     if not port:
         yield
         return
-    async with telemetry.serve_worker_endpoint(port, lambda: ready):
+    async with telemetry.serve_worker_endpoint(port, lambda: ready, away):
         yield
 
 

@@ -26,7 +26,7 @@ def _translating() -> Iterator[None]:
     try:
         yield
     except (KafkaException, MissingTopic) as error:
-        raise Transient(f"topic {DOCUMENTS.name!r} cannot be read: {error}") from error
+        raise Transient(f"topic {DOCUMENTS.name!r} cannot be read: {error}", part="kafka") from error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -41,6 +41,15 @@ class PrometheusObserver:
         for (topic, partition), lag in sample.lag.items():
             telemetry.LAG.labels(stage, topic, str(partition)).set(lag)
 
+    def went(self, part: str) -> None:
+        """Show that it is away."""
+        telemetry.PART_AWAY.labels(part).set(1)
+
+    def came_back(self, part: str, away_s: float) -> None:
+        """Show that it is there, and count the time."""
+        telemetry.PART_AWAY.labels(part).set(0)
+        telemetry.PART_AWAY_SECONDS.labels(part).inc(away_s)
+
 
 class PrometheusWriting:
     """`Observer` of the handler that writes answers, on the metrics of this process."""

@@ -88,4 +88,4 @@ async def _acknowledged(sent: Awaitable[Any]) -> None:
     try:
         await sent
     except PublishFailed as error:
-        raise Transient(f"Kafka did not take it: {error}") from error
+        raise Transient(f"Kafka did not take it: {error}", part="kafka") from error

@@ -269,6 +269,10 @@ class SafeConsumer(driver.Consumer):
             self.progressed_at = time.monotonic()
         return time.monotonic() - self.progressed_at
 
+    def forgive(self) -> None:
+        """Count the time without progress from now on."""
+        self.fetched_at = self.progressed_at = time.monotonic()
+
     def ledgers(self) -> Mapping[TP, Ledger]:
         """Return the ledger of each partition held."""
         return self._ledgers

@@ -81,6 +81,20 @@ class Slots:
             pass
         self._check()
 
+    async def rest_until(self, event: asyncio.Event) -> None:
+        """Wait for an event without a slot.
+
+        Raises:
+            Dropped: the record is not ours any more; told at once.
+        """
+        waiting = [asyncio.ensure_future(each.wait()) for each in (event, self._closed)]
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for each in waiting:
+                each.cancel()
+        self._check()
+
     def close(self) -> None:
         """Start no more attempts; those that run go on."""
         self._closed.set()

@@ -45,6 +45,14 @@ class Observer(Protocol):
         """The state of the stage, about once a second."""
         ...
 
+    def went(self, part: str) -> None:
+        """A part is away."""
+        ...
+
+    def came_back(self, part: str, away_s: float) -> None:
+        """It is back, after that many seconds."""
+        ...
+
 
 class Silent:
     """An observer that ignores everything."""
@@ -59,4 +67,10 @@ class Silent:
         """Ignore."""
 
     def sampled(self, stage: str, sample: Sample) -> None:
+        """Ignore."""
+
+    def went(self, part: str) -> None:
+        """Ignore."""
+
+    def came_back(self, part: str, away_s: float) -> None:
         """Ignore."""

@@ -17,11 +17,14 @@ from schemas.dead_letters import Why
 from streams.errors import Fatal, Transient, Unprocessable
 from streams.runtime.lanes import Turn
 from streams.runtime.observer import Observer
+from streams.runtime.outages import KAFKA, Outage, Outages
 from streams.runtime.record import Claim, Flush, Inbound, Origin, Outbound
 from streams.runtime.stage import DeadLetter, Stage
 
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
+AFTER_OUTAGE_S = 0.5
+OBJECTS = "objects"
 
 _UNAWAITED_MAX = 1_000
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -56,10 +59,14 @@ class Source:
 
 
 class _Passing(Exception):
-    """An attempt failed, and another may succeed; holds the dead letter for when no time is left."""
+    """An attempt failed, and another may succeed; holds the dead letter for when no time is left.
 
-    def __init__(self, letter: DeadLetter) -> None:
+    `blamed` are the parts that may be away.
+    """
+
+    def __init__(self, letter: DeadLetter, blamed: Sequence[str] = ()) -> None:
         self.letter = letter
+        self.blamed = blamed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +77,7 @@ class Runner:
     sender: Sender
     blobs: codec.Blobs
     observer: Observer
+    outages: Outages = field(default_factory=Outages)
     jitter: Callable[[float, float], float] = field(default=random.uniform)
 
     async def run(self, source: Source, turn: Turn, acknowledge: Callable[[], object]) -> None:
@@ -105,21 +113,46 @@ class Runner:
             acknowledge()
 
     async def _persist(self, work: Callable[[], Awaitable[None]], turn: Turn) -> DeadLetter | None:
-        """Attempt the work until it succeeds (None), fails for good, or its time is over."""
-        began = time.monotonic()
+        """Attempt the work until it succeeds (None), fails for good, or its time is over.
+
+        Time in which a part is away does not count, nor does an attempt that failed for it.
+        """
+        spent_s = 0.0
         attempts = 0
         while True:
+            await self._all_there(turn)
             attempts += 1
+            began, spent_before_s = time.monotonic(), spent_s
             try:
                 async with turn.slots.taken():
                     return await self._attempt(work, attempts)
             except _Passing as failure:
+                spent_s += time.monotonic() - began
+                outage = await self.outages.ask_all(failure.blamed)
+                if outage is not None:
+                    spent_s, attempts = spent_before_s, attempts - 1
+                    await self._back(outage, turn)
+                    continue
                 pause_s = min(LONGEST_PAUSE_S, FIRST_PAUSE_S * 2 ** min(attempts - 1, 16)) * self.jitter(0.5, 1.0)
-                if time.monotonic() - began + pause_s > self.stage.retry_max_s:
+                spent_s += pause_s
+                if spent_s > self.stage.retry_max_s:
                     return failure.letter
                 _log.info("attempt_failed", stage=self.stage.name, attempts=attempts, message=failure.letter.message)
             self.observer.retried(self.stage.name)
             await turn.slots.rest(pause_s)
+
+    async def _all_there(self, turn: Turn) -> None:
+        """Wait, without a slot, until no part that the stage needs is away; who waited does not start all at once.
+
+        Raises:
+            Dropped: the record is not ours any more.
+        """
+        while (outage := self.outages.first(self.stage.all_needs)) is not None:
+            await self._back(outage, turn)
+
+    async def _back(self, outage: Outage, turn: Turn) -> None:
+        await turn.slots.rest_until(outage.over)
+        await turn.slots.rest(self.jitter(0, AFTER_OUTAGE_S))
 
     async def _attempt(self, work: Callable[[], Awaitable[None]], attempts: int) -> DeadLetter | None:
         deadline = asyncio.timeout(self.stage.deadline_s)
@@ -129,11 +162,14 @@ class Runner:
         except Fatal:
             raise
         except Transient as error:
-            raise _Passing(DeadLetter(reason="retries_exhausted", message=str(error), attempts=attempts)) from error
+            blamed = () if error.part is None else (error.part,)
+            letter = DeadLetter(reason="retries_exhausted", message=str(error), attempts=attempts)
+            raise _Passing(letter, blamed) from error
         except PublishFailed as error:
             if error.fatal:
                 raise Fatal(f"the producer is broken: {error}") from error
-            raise _Passing(DeadLetter(reason="retries_exhausted", message=str(error), attempts=attempts)) from error
+            letter = DeadLetter(reason="retries_exhausted", message=str(error), attempts=attempts)
+            raise _Passing(letter, (KAFKA,)) from error
         except Unprocessable as error:
             return DeadLetter(reason=error.reason, message=error.message, attempts=attempts)
         except codec.Undecodable as error:
@@ -143,7 +179,8 @@ class Runner:
         except Exception as error:
             if isinstance(error, TimeoutError) and deadline.expired():
                 message = f"an attempt took longer than {self.stage.deadline_s} s"
-                raise _Passing(DeadLetter(reason="deadline", message=message, attempts=attempts)) from error
+                letter = DeadLetter(reason="deadline", message=message, attempts=attempts)
+                raise _Passing(letter, self.stage.all_needs) from error
             _log.exception("handler_raised_what_it_must_not", stage=self.stage.name)
             message = f"internal error ({type(error).__name__}); see the log of the {self.stage.name} stage"
             return DeadLetter(reason="bug", message=message, attempts=attempts)
@@ -158,7 +195,7 @@ class Runner:
                 codec.Record(key=source.key, value=source.value, headers=headers), blobs=self.blobs
             )
         except OSError as error:
-            raise Transient(f"the object store is out of reach: {error}") from error
+            raise Transient(f"the object store is out of reach: {error}", part=OBJECTS) from error
         kind = self.stage.event_of(source.origin.topic)
         event = None
         if kind is not None:
@@ -197,7 +234,7 @@ class Runner:
                 reissue=about.reissue,
             )
         except OSError as error:
-            raise Transient(f"the object store is out of reach: {error}") from error
+            raise Transient(f"the object store is out of reach: {error}", part=OBJECTS) from error
         return self.sender.send(
             output.topic.name,
             key=record.key,
@@ -219,10 +256,7 @@ class Runner:
             timestamp_ms=source.timestamp_ms,
         )
         headers = [*source.headers, *why.headers()]
-        try:
-            await self.sender.send(self.stage.dead_letters.name, key=source.key, value=source.value, headers=headers)
-        except PublishFailed as error:
-            raise Fatal(f"a dead letter of {self.stage.name} could not be written: {error}") from error
+        await self._write_letter(source, headers, turn)
         self.observer.dead_lettered(self.stage.name, letter.reason)
         _log.warning(
             "dead_lettered",
@@ -244,6 +278,19 @@ class Runner:
         untold = await self._persist(tell, turn)
         if untold is not None:
             _log.error("dead_letter_hook_failed", stage=self.stage.name, reason=untold.reason, message=untold.message)
+
+    async def _write_letter(self, source: Source, headers: Sequence[tuple[str, bytes | None]], turn: Turn) -> None:
+        topic = self.stage.dead_letters.name
+        while True:
+            try:
+                await self.sender.send(topic, key=source.key, value=source.value, headers=headers)
+            except PublishFailed as error:
+                outage = None if error.fatal else await self.outages.ask(KAFKA)
+                if outage is None:
+                    raise Fatal(f"a dead letter of {self.stage.name} could not be written: {error}") from error
+                await self._back(outage, turn)
+            else:
+                return
 
     async def _decoded_if_possible(self, source: Source, trace: str) -> Inbound[Any]:
         try:

@@ -6,6 +6,7 @@ from typing import Any
 
 from schemas.events import Event
 from schemas.topics import DEAD_LETTERS, Topic
+from streams.runtime.outages import KAFKA
 from streams.runtime.record import Flush, Handler, Inbound, Outbound
 
 
@@ -47,6 +48,7 @@ class Stage:
         on_dead_letter: called after a dead letter is written; what it yields is published. Transient is retried,
             anything else it raises is logged and ends it.
         buffer_bytes: keys and values of records in flight; a larger single record passes alone.
+        needs: parts without which no record can be handled, beside Kafka: while one is away, no attempt starts.
     """
 
     name: str
@@ -61,6 +63,7 @@ class Stage:
     whole: bool = True
     on_dead_letter: DeadLetterHook | None = None
     buffer_bytes: int = 64 * 1024 * 1024
+    needs: tuple[str, ...] = ("postgres",)
 
     def __post_init__(self) -> None:
         if self.slots < 1 or self.deadline_s <= 0 or self.retry_max_s < 0 or self.buffer_bytes < 1:
@@ -72,6 +75,11 @@ class Stage:
                 raise ValueError(f"stage {self.name!r}: topic {topic.name!r} has no event type; set decode=False")
         if len(set(self.topic_names)) < len(self.topics):
             raise ValueError(f"stage {self.name!r}: topics {self.topic_names!r}: each may be given once")
+
+    @property
+    def all_needs(self) -> tuple[str, ...]:
+        """The parts that it needs, Kafka among them."""
+        return (KAFKA, *self.needs)
 
     @property
     def topics(self) -> tuple[Topic, ...]:

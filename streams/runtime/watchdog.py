@@ -9,10 +9,12 @@ import traceback
 from typing import Self
 
 import structlog
+from confluent_kafka import KafkaException
 
 from backbone.kafka import Admin
 from streams.runtime.app import StageApp
-from streams.runtime.observer import Observer
+from streams.runtime.observer import Observer, Sample
+from streams.runtime.outages import Outages
 
 PATIENCE_S = 60.0
 LOOP_LAG_MAX_S = 5.0
@@ -26,34 +28,45 @@ class Stuck(Exception):
     """A stage makes no progress; the message says how that shows."""
 
 
-async def watch(app: StageApp, admin: Admin, observer: Observer) -> None:
-    """Sample a stage once a second for ever.
+async def watch(app: StageApp, admin: Admin, observer: Observer, outages: Outages) -> None:
+    """Sample a stage once a second for ever. While a part that it needs is away, it need not get on.
 
     Raises:
-        Stuck: it makes no progress.
+        Stuck: it makes no progress, though all that it needs is there.
     """
     unassigned_since: float | None = None
     while True:
         await asyncio.sleep(_SAMPLE_S)
         sample = app.sample()
         observer.sampled(app.stage.name, sample)
-        check_handlers(app.stage.name, app.slots.longest_run_s(), app.stage.deadline_s)
-        if app.faust.rebalancing:
-            continue
-        consumer = app.consumer
-        if consumer.assignment():
+        if outages.first(app.stage.all_needs) is not None:
             unassigned_since = None
-            check_fetching(
-                app.stage.name, consumer.unfetched(), sample.in_flight, time.monotonic() - consumer.fetched_at
-            )
-            check_commits(app.stage.name, consumer.commits_stuck_s())
+            app.consumer.forgive()
             continue
-        unassigned_since = unassigned_since or time.monotonic()
-        if time.monotonic() - unassigned_since > PATIENCE_S:
-            group = app.stage.group
-            unclaimed = [await admin.unclaimed_partitions(group, topic) for topic in app.stage.topic_names]
-            check_assignment(app.stage.name, sum(unclaimed))
-            unassigned_since = None
+        try:
+            unassigned_since = await _check(app, admin, sample, unassigned_since)
+        except (Stuck, KafkaException) as error:
+            if await outages.ask_all(app.stage.all_needs) is None and isinstance(error, Stuck):
+                raise
+
+
+async def _check(app: StageApp, admin: Admin, sample: Sample, unassigned_since: float | None) -> float | None:
+    """Check one sample; return since when the stage has no partitions, None where it has some."""
+    check_handlers(app.stage.name, app.slots.longest_run_s(), app.stage.deadline_s)
+    if app.faust.rebalancing:
+        return unassigned_since
+    consumer = app.consumer
+    if consumer.assignment():
+        check_fetching(app.stage.name, consumer.unfetched(), sample.in_flight, time.monotonic() - consumer.fetched_at)
+        check_commits(app.stage.name, consumer.commits_stuck_s())
+        return None
+    unassigned_since = unassigned_since or time.monotonic()
+    if time.monotonic() - unassigned_since > PATIENCE_S:
+        group = app.stage.group
+        unclaimed = [await admin.unclaimed_partitions(group, topic) for topic in app.stage.topic_names]
+        check_assignment(app.stage.name, sum(unclaimed))
+        return None
+    return unassigned_since
 
 
 def check_handlers(stage: str, longest_run_s: float, deadline_s: float) -> None:

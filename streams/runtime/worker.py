@@ -34,6 +34,7 @@ from streams.errors import Fatal
 from streams.runtime.app import StageApp, Timing
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.observer import Observer, Silent
+from streams.runtime.outages import Outages
 from streams.runtime.runner import Runner, Sender
 from streams.runtime.stage import Stage
 from streams.runtime.watchdog import EXIT_STUCK, LoopWatch, Stuck, watch
@@ -64,6 +65,7 @@ async def run_worker(
     on_ready: Callable[[], None] | None = None,
     timing: Timing | None = None,
     consumer: type[SafeConsumer] = SafeConsumer,
+    outages: Outages | None = None,
 ) -> int:
     """Run stages until the process is told to stop, or cannot go on.
 
@@ -78,6 +80,7 @@ async def run_worker(
         on_ready: called once when every stage has been assigned its partitions (it may be none).
         timing: of the groups and of stopping; None: the defaults.
         consumer: acknowledges and commits; fault tests put a worse one in to see that they notice.
+        outages: knows which parts are away; None: none ever is.
 
     Returns:
         Exit code for the process, as the module says.
@@ -86,15 +89,19 @@ async def run_worker(
     observer = observer or Silent()
     timing = timing or Timing()
     admin = Admin(kafka)
-    runners = [Runner(stage=stage, sender=publisher, blobs=blobs, observer=observer) for stage in stages]
+    outages = outages or Outages()
+    runners = [
+        Runner(stage=stage, sender=publisher, blobs=blobs, observer=observer, outages=outages) for stage in stages
+    ]
     apps = [StageApp(runner, kafka, admin, timing, consumer) for runner in runners]
     with LoopWatch(), _told_to_stop() as told:
-        work = asyncio.create_task(_run(apps, admin, observer, before_join, on_ready))
+        work = asyncio.create_task(_run(apps, admin, observer, outages, before_join, on_ready))
         try:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
             return _code_of(work.exception()) if work.done() else 0
         finally:
             work.cancel()
+            outages.close()
             await _stop(apps, timing.drain_s + STOP_MARGIN_S)
 
 
@@ -118,6 +125,7 @@ async def _run(
     apps: Sequence[StageApp],
     admin: Admin,
     observer: Observer,
+    outages: Outages,
     before_join: Callable[[Stage], Awaitable[None]] | None,
     on_ready: Callable[[], None] | None,
 ) -> None:
@@ -137,7 +145,7 @@ async def _run(
         if on_ready is not None:
             on_ready()
         for app in apps:
-            group.create_task(watch(app, admin, observer))
+            group.create_task(watch(app, admin, observer, outages))
 
 
 async def _fail_with(app: StageApp) -> None:

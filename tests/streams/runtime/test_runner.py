@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from schemas.topics import ANSWERS
 from streams.errors import Fatal, Transient, Unprocessable
 from streams.runtime.lanes import Dropped, Slots, Turn
 from streams.runtime.observer import Sample
+from streams.runtime.outages import Outages
 from streams.runtime.record import CLAIMED, FLUSH, Claim, Flush, Inbound, Outbound
 from streams.runtime.runner import Runner, Source
 from streams.runtime.stage import DeadLetter, Stage
@@ -43,22 +45,38 @@ class Ears:
 
     def sampled(self, stage: str, sample: Sample) -> None: ...
 
+    def went(self, part: str) -> None:
+        self.heard.append(f"went {part}")
+
+    def came_back(self, part: str, away_s: float) -> None:
+        self.heard.append(f"came back {part}")
+
 
 class Bench:
     """A runner with doubles around it."""
 
     def __init__(self, **changes: Any) -> None:
         self.publisher, self.blobs, self.ears = MemoryPublisher(), MemoryBlobs(), Ears()
+        self.probes: dict[str, Exception] = {}
         self.stage: Stage = stage(**changes)
         self.runner = Runner(
             stage=self.stage,
             sender=self.publisher,
             blobs=self.blobs,
             observer=self.ears,
+            outages=Outages(
+                probes={part: partial(self._probe, part) for part in ("kafka", "postgres", "objects")},
+                every_s=0.01,
+                observer=self.ears,
+            ),
             jitter=lambda low, high: 0.01,
         )
         self.slots = Slots(2)
         self.n_acknowledged = 0
+
+    async def _probe(self, part: str) -> None:
+        if part in self.probes:
+            raise self.probes[part]
 
     def _acknowledge(self) -> None:
         self.n_acknowledged += 1
@@ -398,3 +416,109 @@ async def test_a_value_over_the_limit_leaves_by_the_object_store() -> None:
     assert sent.value == b"{}"
     name = dict(sent.headers)["hr_blob"] or b""
     assert len(await bench.blobs.get(name.decode())) > codec.INLINE_MAX_BYTES
+
+
+# --- parts that are away ------------------------------------------------------------------------------
+
+AWAY = OSError("refused")
+
+
+async def test_while_the_blamed_part_is_away_no_time_counts_and_then_all_goes_on() -> None:
+    lost = [Transient("connection lost", part="postgres")] * 3
+    bench = Bench(handler=failing(*lost), retry_max_s=0.05)
+    bench.probes["postgres"] = AWAY
+    running = asyncio.create_task(bench.run(source()))
+    await asyncio.sleep(0.2)
+    assert bench.ears.heard == ["went postgres"]
+    assert not running.done()
+
+    del bench.probes["postgres"]
+    assert texts(await running) == ["at last"]
+    assert bench.ears.heard[1:] == ["came back postgres", "retried", "retried", "processed"]
+
+
+async def test_where_the_blamed_part_answers_the_failure_counts() -> None:
+    bench = Bench(handler=failing(*[Transient("deadlock", part="postgres")] * 9), retry_max_s=0.05)
+
+    (sent,) = await bench.run(source())
+
+    assert sent.topic == DLQ
+    assert "went postgres" not in bench.ears.heard
+
+
+async def test_no_attempt_starts_while_a_needed_part_is_known_to_be_away() -> None:
+    started = 0
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        nonlocal started
+        started += 1
+        yield answer("at last")
+
+    bench = Bench(handler=handler)
+    bench.probes["postgres"] = AWAY
+    await bench.runner.outages.ask("postgres")
+    running = asyncio.create_task(bench.run(source()))
+    await asyncio.sleep(0.1)
+    assert started == 0
+
+    bench.probes.clear()
+    assert texts(await running) == ["at last"]
+
+
+async def test_a_delivery_waits_for_kafka_and_so_does_a_dead_letter() -> None:
+    bench = Bench(handler=failing(Unprocessable("poison", "no")))
+    bench.publisher.failures[DLQ] = 1
+    bench.probes["kafka"] = AWAY
+    running = asyncio.create_task(bench.run(source()))
+    await asyncio.sleep(0.1)
+    assert (bench.publisher.sent, running.done()) == ([], False)
+
+    bench.probes.clear()
+    assert [sent.topic for sent in await running] == [DLQ]
+
+
+async def test_a_store_that_only_some_records_need_holds_up_only_those() -> None:
+    bench = Bench(handler=failing(Transient("unmounted", part="objects")))
+    bench.probes["objects"] = AWAY
+    running = asyncio.create_task(bench.run(source()))
+    await until(lambda: "objects" in bench.runner.outages.away())
+
+    other = Bench()
+    other.runner = replace(other.runner, outages=bench.runner.outages)
+    assert texts(await other.run(source())) == ["why?"]
+    assert not running.done()
+
+    bench.probes.clear()
+    assert texts(await running) == ["at last"]
+
+
+async def test_an_attempt_that_hung_with_its_part_does_not_count() -> None:
+    calls = 0
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            await asyncio.sleep(60)
+        yield answer("at last")
+
+    bench = Bench(handler=handler, deadline_s=0.05, retry_max_s=0.01)
+    bench.probes["postgres"] = AWAY
+    running = asyncio.create_task(bench.run(source()))
+    await until(lambda: "postgres" in bench.runner.outages.away())
+    bench.probes.clear()
+
+    assert texts(await running) == ["at last"]
+
+
+async def test_who_waits_for_a_part_gives_way_to_a_rebalance() -> None:
+    bench = Bench()
+    bench.probes["postgres"] = AWAY
+    await bench.runner.outages.ask("postgres")
+    running = asyncio.create_task(bench.run(source()))
+    await asyncio.sleep(0.05)
+    bench.slots.close()
+
+    with pytest.raises(Dropped):
+        await running
+    assert bench.n_acknowledged == 0
