@@ -32,6 +32,7 @@ KEYS = {
     "acme-key": {"tenant": "acme", "groups": []},
     "acme-board-key": {"tenant": "acme", "groups": ["board"]},
     "globex-key": {"tenant": "globex", "groups": []},
+    "initech-key": {"tenant": "initech", "groups": []},
     "operator-key": {"tenant": "operations", "groups": [], "operator": True},
 }
 

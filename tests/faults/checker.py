@@ -5,7 +5,10 @@ Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `ac
 SSE event), `gave_up` (a reader hears no more of a stream), `shown` (a text shown to a reader, with the time of asking),
 `stored` (a chunk row at the end), `sought` (markers of a document that were searched for at the end), `found` (a
 document that such a search gave), `question` (a row of a question at the end), `result` (a record of a finished
-question), `allowed` (how long a question may take), `kill`.
+question), `allowed` (how long a question may take), `promised` (every question is answered, not only ended), `poison`
+(a record that no stage can handle was sent), `poison_acknowledged`, `dead_letter` (as kept at the end), `lag` (of a
+group on a topic at the end), `gauge` (what a process holds at the end), `kill`, `freeze`,
+`away` and `back` (of a part).
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
 belongs to.
@@ -25,6 +28,12 @@ MARKER = re.compile(r"\bmk[0-9a-z]+x\b")
 TERMINAL = {"done", "error", "cancelled"}
 GRACE_S = 10.0
 """How long after its deadline a reader may hear the end of a question: a killed gateway must come back first."""
+TELLING = ("kafka", "postgres")
+"""Without these no gateway can tell a reader how his question ended; the grace begins when they are back."""
+MEMORY_MAX_BYTES = 1_500_000_000
+"""What one part may hold, its children included."""
+HANDLES_MAX = 1_000
+"""Open files, sockets and the like of one process."""
 Entry = dict[str, Any]
 
 
@@ -50,6 +59,9 @@ def check(entries: Iterable[Entry]) -> Verdict:
     _documents(by_kind, verdict)
     _shown(by_kind, verdict)
     _questions(by_kind, verdict)
+    _answered(by_kind, verdict)
+    _dead_letters(by_kind, verdict)
+    _quiet(by_kind, verdict)
     return verdict
 
 
@@ -108,10 +120,12 @@ def _possible_ends(operations: list[Entry]) -> list[set[str]]:
 
 
 def _shown(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
-    """No reader is shown a version that was known to be replaced before he asked."""
+    """No reader is shown a version that was known to be replaced before he asked, nor a text of others."""
     owner: dict[str, tuple[str, int]] = {}
+    loads: dict[str, str] = {}
     for entry in by_kind["submit"]:
         owner.update((marker, (entry["document"], entry["op"])) for marker in entry["markers"])
+        loads.update((marker, entry.get("load", "")) for marker in entry["markers"])
     visible: dict[str, list[tuple[float, int]]] = defaultdict(list)
     for entry in by_kind["visible"]:
         visible[entry["document"]].append((entry["at"], entry["op"]))
@@ -124,6 +138,8 @@ def _shown(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
                 verdict.add(
                     "I3 old version served", f"{document}: {marker} of operation {operation} after {max(newer)}"
                 )
+            if "may" in entry and marker in loads and loads[marker] not in entry["may"]:
+                verdict.add("I12 shown to others", f"{document}: {marker} of {loads[marker]!r} to {entry['may']}")
 
 
 def _questions(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
@@ -131,13 +147,14 @@ def _questions(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
     streams: dict[str, list[Entry]] = defaultdict(list)
     for entry in by_kind["event"]:
         streams[entry["reader"]].append(entry)
+    absences = _absences(by_kind)
     allowed_s = max((entry["seconds"] for entry in by_kind["allowed"]), default=float("inf"))
     verdict.counts["questions"] = len({entry["query"] for entry in by_kind["ask"]})
     for entry in by_kind["ask"]:
         stream = _Stream(entry["query"], streams.pop(entry["reader"], []))
         verdict.counts["streams"] += 1
         _order(stream, verdict)
-        _end(stream, rows.get(stream.query), entry["at"] + allowed_s + GRACE_S, verdict)
+        _end(stream, rows.get(stream.query), _due(entry["at"] + allowed_s, absences) + GRACE_S, verdict)
     for reader, events in streams.items():
         verdict.add("I4 terminal", f"{reader}: events of a question that was not accepted: {_Stream('', events).names}")
     for entry in by_kind["gave_up"]:
@@ -146,6 +163,29 @@ def _questions(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
         elif entry["status"] not in (429, 503, None):
             verdict.add("I4 refused", f"{entry['reader']}: {entry['status']}: {entry['why']}")
     _rows(rows, by_kind["result"], verdict)
+
+
+def _absences(by_kind: dict[str, list[Entry]]) -> list[tuple[float, float]]:
+    """When a part was away without which nobody can be told that a question has ended, from and until, in order."""
+    absences: list[tuple[float, float]] = []
+    for part in TELLING:
+        began: float | None = None
+        for entry in sorted(by_kind["away"] + by_kind["back"], key=lambda entry: entry["at"]):
+            if entry["part"] == part and entry["kind"] == "away":
+                began = entry["at"]
+            elif entry["part"] == part and began is not None:
+                absences.append((began, entry["at"]))
+                began = None
+    return sorted(absences)
+
+
+def _due(deadline: float, absences: list[tuple[float, float]]) -> float:
+    """When the end of a question is due: at its deadline, or when what tells it came back where it was away then."""
+    due = deadline
+    for began, ended in absences:
+        if began <= due + GRACE_S:
+            due = max(due, ended)
+    return due
 
 
 @dataclass
@@ -248,6 +288,45 @@ def _rows(rows: dict[str, Entry], results: list[Entry], verdict: Verdict) -> Non
         elif {(each["outcome"], each["text"]) for each in told[query]} != {(row["outcome"], row["text"])}:
             verdict.add("I4 result", f"{query}: stored {row['outcome']}, results {told[query]}")
         verdict.counts["taken over"] += row["attempt"] > 1
+
+
+def _answered(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
+    """Where it was promised, no question ends by an error."""
+    if by_kind["promised"]:
+        for row in by_kind["question"]:
+            if row["outcome"] == "error":
+                verdict.add("I4 not answered", f"{row['query']}: ended by an error, though its worker can be replaced")
+
+
+def _dead_letters(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
+    """The poison is kept byte for byte, with its headers, and nothing else is given up."""
+    acknowledged = {entry["poison"] for entry in by_kind["poison_acknowledged"]}
+    kept = Counter(_identity(entry) for entry in by_kind["dead_letter"])
+    sent = {_identity(entry): entry for entry in by_kind["poison"]}
+    verdict.counts["poison"], verdict.counts["dead letters"] = len(acknowledged), len(by_kind["dead_letter"])
+    for identity, entry in sent.items():
+        if entry["poison"] in acknowledged and not kept[identity]:
+            verdict.add("I8 not kept", f"poison {entry['poison']} of {entry['topic']} is no dead letter as it was sent")
+    for entry in by_kind["dead_letter"]:
+        if _identity(entry) not in sent:
+            verdict.add("I8 not poison", f"{entry['key']} of {entry['topic']} was given up: {entry['why']}")
+
+
+def _identity(entry: Entry) -> tuple[Any, ...]:
+    """What a record and its dead letter have in common."""
+    return entry["topic"], entry["key"], entry["value"], tuple((name, value) for name, value in entry["headers"])
+
+
+def _quiet(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
+    """At the end nothing waits, and no process holds too much."""
+    for entry in by_kind["lag"]:
+        if entry["records"]:
+            verdict.add("I10 lag", f"{entry['group']}: {entry['records']} records of {entry['topic']} wait")
+    for entry in by_kind["gauge"]:
+        if entry["rss_bytes"] > MEMORY_MAX_BYTES:
+            verdict.add("I11 memory", f"{entry['part']}: {entry['rss_bytes'] / 1e6:.0f} MB")
+        if entry["handles"] > HANDLES_MAX:
+            verdict.add("I11 handles", f"{entry['part']}: {entry['handles']}")
 
 
 def report(verdict: Verdict) -> str:

@@ -2,6 +2,7 @@
 order of time.
 """
 
+import asyncio
 import json
 import time
 from collections import Counter
@@ -24,6 +25,16 @@ class History:
         """Append one entry; `at` is seconds on the monotonic clock of this machine."""
         self.counts[kind] += 1
         self._file.write(json.dumps({"at": time.monotonic(), "kind": kind, **fields}) + "\n")
+
+    async def reached(self, kind: str, n: int, within_s: float) -> None:
+        """Wait until there are so many entries of a kind.
+
+        Raises:
+            TimeoutError: that took too long.
+        """
+        async with asyncio.timeout(within_s):
+            while self.counts[kind] < n:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
 
     def close(self) -> None:
         """Finish the file."""

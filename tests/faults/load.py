@@ -42,6 +42,10 @@ class Load:
         urls: of the gateways.
         key: API key of the tenant.
         history: takes everything that happens.
+        name: of this load, which its documents, markers and readers bear; small letters.
+        acl: groups that may read its documents; None: the whole tenant.
+        may: names of the loads whose texts the key may be shown.
+        operations: numbers operations; loads that share a history share it.
         seed: same seed, same operations in the same order per writer.
         n_documents: documents in all, shared out among the writers.
         n_writers, n_askers: tasks at once.
@@ -54,6 +58,10 @@ class Load:
     key: str
     history: History
     seed: int
+    name: str = ""
+    acl: Sequence[str] | None = None
+    may: Sequence[str] = ("",)
+    operations: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     n_documents: int = 40
     n_writers: int = 4
     n_askers: int = 4
@@ -62,7 +70,6 @@ class Load:
     share_cancelled: float = 0.15
     share_repeated: float = 0.2
     stop: asyncio.Event = field(default_factory=asyncio.Event)
-    _operations: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _markers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _current: dict[str, list[tuple[str, str]]] = field(default_factory=dict)
     _ever: dict[str, list[str]] = field(default_factory=dict)
@@ -85,8 +92,8 @@ class Load:
         return AsyncClient(urls=urls, api_key=self.key, patience_s=PATIENCE_S, transport=cutting)
 
     async def _write(self, client: AsyncClient, writer: int) -> None:
-        rng = random.Random(f"{self.seed}/writer/{writer}")
-        mine = [f"w{writer}/d{n}" for n in range(self.n_documents // self.n_writers)]
+        rng = random.Random(f"{self.seed}/{self.name}/writer/{writer}")
+        mine = [f"{self.name}w{writer}/d{n}" for n in range(self.n_documents // self.n_writers)]
         while not self.stop.is_set():
             document = rng.choice(mine)
             if self._current.get(document) and rng.random() < 0.15:
@@ -97,20 +104,29 @@ class Load:
                 await self.await_visible(client, document)
             await asyncio.sleep(rng.uniform(0, 0.2))
 
-    async def submit(self, client: AsyncClient, document: str, rng: random.Random, n_new: int | None = None) -> None:
-        """Send a new version: some paragraphs of the one before, some new ones."""
+    async def replace(self, client: AsyncClient, document: str, rng: random.Random, n_new: int) -> None:
+        """Send a new version that shares no paragraph with the one before."""
+        self._current.pop(document, None)
+        await self.submit(client, document, rng, n_new)
+
+    async def submit(
+        self, client: AsyncClient, document: str, rng: random.Random, n_new: int | None = None, more: str = ""
+    ) -> None:
+        """Send a new version: some paragraphs of the one before, some new ones, and a last one that has no marker."""
         kept = [pair for pair in self._current.get(document, []) if rng.random() < 0.6]
         fresh = [self._paragraph(rng) for _ in range(n_new or rng.randint(1, 6))]
         paragraphs = kept + fresh
         rng.shuffle(paragraphs)
         self._current[document] = paragraphs
         self._ever.setdefault(document, []).extend(marker for marker, _ in fresh)
-        op = next(self._operations)
-        self.history.add("submit", op=op, document=document, markers=[marker for marker, _ in paragraphs])
-        text = "\n\n".join(text for _, text in paragraphs)
+        op = next(self.operations)
+        markers = [marker for marker, _ in paragraphs]
+        self.history.add("submit", op=op, document=document, markers=markers, load=self.name)
+        sent: dict[str, Any] = {"id": document, "collection": COLLECTION} | ({"acl": self.acl} if self.acl else {})
+        text = "\n\n".join([*(text for _, text in paragraphs), *([more] if more else [])])
         self._submissions.pop(document, None)
         try:
-            (receipt,) = await client.ingest([{"id": document, "collection": COLLECTION, "text": text}])
+            (receipt,) = await client.ingest([{**sent, "text": text}])
         except HeadraceError as error:
             self.history.add("unacknowledged", op=op, why=str(error))
         else:
@@ -119,7 +135,7 @@ class Load:
     async def delete(self, client: AsyncClient, document: str) -> None:
         """Delete a document."""
         self._current[document] = []
-        op = next(self._operations)
+        op = next(self.operations)
         self.history.add("delete", op=op, document=document)
         self._submissions.pop(document, None)
         try:
@@ -170,7 +186,7 @@ class Load:
 
     def _paragraph(self, rng: random.Random) -> tuple[str, str]:
         """Return a marker and a paragraph of two sentences that holds it."""
-        marker = f"mk{next(self._markers)}x"
+        marker = f"mk{self.name}{next(self._markers)}x"
         thing, place = rng.choice(THINGS), rng.choice(PLACES)
         text = (
             f"The {thing} {marker} of the {place} turns at {rng.randint(100, 999)} rpm when its gate is open. "
@@ -179,20 +195,20 @@ class Load:
         return marker, text
 
     async def _ask(self, asker: int) -> None:
-        rng = random.Random(f"{self.seed}/asker/{asker}")
-        cutting = Cutting(rng=random.Random(f"{self.seed}/cuts/{asker}"), share=self.share_cut)
+        rng = random.Random(f"{self.seed}/{self.name}/asker/{asker}")
+        cutting = Cutting(rng=random.Random(f"{self.seed}/{self.name}/cuts/{asker}"), share=self.share_cut)
         async with self.client(asker, cutting) as client, self.client(asker + 1) as other:
             for n in itertools.count():
                 if self.stop.is_set():
                     return
                 text = f"How fast does the {rng.choice(THINGS)} of the {rng.choice(PLACES)} turn?"
-                reader, fate = f"{asker}/{n}", rng.random()
+                reader, fate = f"{self.name}{asker}/{n}", rng.random()
                 key = f"{self.seed}/{reader}"
-                reading = self._read(reader, client.query_stream(text, idempotency_key=key))
+                reading = self.follow(reader, client.query_stream(text, idempotency_key=key))
                 if fate < self.share_cancelled:
                     await self._cancelled(reading, other, reader, rng.uniform(0, 1))
                 elif fate < self.share_cancelled + self.share_repeated:
-                    again = self._read(f"{reader}/again", other.query_stream(text, idempotency_key=key))
+                    again = self.follow(f"{reader}/again", other.query_stream(text, idempotency_key=key))
                     if rng.random() < 0.5:
                         await asyncio.gather(reading, again)
                     else:
@@ -208,14 +224,18 @@ class Load:
         """Read a stream, and cancel its question at another gateway after a while."""
         following = asyncio.create_task(reading)
         await asyncio.wait([following], timeout=after_s)
-        if (query := self._accepted.get(reader)) is not None:
-            try:
-                self.history.add("cancel", query=query, answer=await other.cancel(query))
-            except HeadraceError as error:
-                self.history.add("cancel_failed", query=query, why=str(error))
+        await self.cancel(other, reader)
         await following
 
-    async def _read(self, reader: str, events: AsyncGenerator[AnswerEvent, None]) -> None:
+    async def cancel(self, client: AsyncClient, reader: str) -> None:
+        """Cancel the question of a reader, if it was accepted."""
+        if (query := self._accepted.get(reader)) is not None:
+            try:
+                self.history.add("cancel", query=query, answer=await client.cancel(query))
+            except HeadraceError as error:
+                self.history.add("cancel_failed", query=query, why=str(error))
+
+    async def follow(self, reader: str, events: AsyncGenerator[AnswerEvent, None]) -> None:
         """Write down what one reader of a question's stream hears, up to its end."""
         asked_at, query = time.monotonic(), ""
         try:
@@ -229,10 +249,17 @@ class Load:
                 self.history.add("event", query=query, reader=reader, event=event.event, place=event.id, data=kept)
                 if event.event == "sources":
                     for source in event.data["sources"]:
-                        self.history.add("shown", asked_at=asked_at, text=source["text"])
+                        self._shown(asked_at, source["text"])
         except HeadraceError as error:
             status = error.status if isinstance(error, Refused) else None
             self.history.add("gave_up", query=query, reader=reader, status=status, why=str(error))
+
+    def _shown(self, asked_at: float, text: str) -> None:
+        self.history.add("shown", asked_at=asked_at, text=text, may=list(self.may))
+
+    def markers(self) -> list[str]:
+        """Return the markers of all paragraphs that are in its documents now."""
+        return [marker for paragraphs in self._current.values() for marker, _ in paragraphs]
 
     async def observe(self) -> None:
         """After quiet: note what searches for some markers of each document find, old versions included."""
@@ -242,7 +269,13 @@ class Load:
                 sought = [*current[:10], *[marker for marker in markers if marker not in current][-3:]]
                 self.history.add("sought", document=document, markers=sought)
                 for marker in sought:
-                    found = await client.search(marker, top_k=5, rankers=["lexical"])
-                    for hit in found["hits"]:
-                        if marker in hit["text"].split():
-                            self.history.add("found", document=hit["document_id"], marker=marker)
+                    await self.seek(client, marker)
+
+    async def seek(self, client: AsyncClient, marker: str) -> None:
+        """Note what a search for a marker shows."""
+        asked_at = time.monotonic()
+        found = await client.search(marker, top_k=5, rankers=["lexical"])
+        for hit in found["hits"]:
+            self._shown(asked_at, hit["text"])
+            if marker in hit["text"].split():
+                self.history.add("found", document=hit["document_id"], marker=marker)

@@ -1,13 +1,12 @@
-"""One fault run: a stack, a seeded load, kill -9 of its processes, quiet, and a history to judge.
+"""One fault run: a stack, a seeded load, kill -9 of all its processes, zombies, poison, quiet, and a history to judge.
 
 `python -m tests.faults.run --kills 20 --seed 7` runs it by hand.
 """
 
 import argparse
 import asyncio
-import os
+import itertools
 import random
-import signal
 import sys
 import tempfile
 import time
@@ -17,21 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
-from confluent_kafka import Consumer, TopicPartition
 
 from headrace.local import stack as local
 from headrace.local.table import Backoff, Options, Row
 from schemas.events import QueryFinished
 from schemas.topics import RESULTS
 from tests.faults.checker import GRACE_S, Verdict, check, report
+from tests.faults.disturbing import freeze, kill, watch
+from tests.faults.figures import table
+from tests.faults.gauges import await_no_lag, note_processes
 from tests.faults.history import History, read
 from tests.faults.load import Load
+from tests.faults.poison import Poison, note_dead_letters, records
 from tests.slow_model import slow, writing
 from tests.stack import Stack, running
 
 INGEST = ("intake", "chunk", "embed", "index", "lifecycle")
 QUERY = ("retrieve", "generate")
-WORKERS = ("worker-ingest-1", "worker-ingest-2", "worker-query-1", "worker-query-2")
+SCORE = ("score", "evaluate", "operator")
+WORKERS = ("worker-ingest-1", "worker-ingest-2", "worker-query-1", "worker-query-2", "worker-score")
+STORES = ("kafka", "postgres", "valkey")
 GATEWAYS = ("gateway", "gateway-2")
 QUESTION_S = 30
 """How long a question may take."""
@@ -48,32 +52,33 @@ class Plan:
     """What is done to the stack.
 
     Attributes:
-        seed: of load and kills.
+        seed: of load, kills and zombies.
         n_kills: how many processes are killed, one after the other.
+        n_frozen: how many are stopped meanwhile, for `frozen_s` each, and then go on.
         targets: parts that are killed, each once in a round.
+        zombies: parts that are stopped, each once in a round.
         pause_s: shortest and longest time between two kills.
+        frozen_s: longer than a group waits for a sign of life of its member (10 s), and than a lease lasts.
         settle_s: how long the stack may take to become quiet afterwards.
     """
 
     seed: int
     n_kills: int
-    targets: Sequence[str] = (*WORKERS, *GATEWAYS)
+    n_frozen: int = 0
+    targets: Sequence[str] = (*WORKERS, *GATEWAYS, *STORES)
+    zombies: Sequence[str] = (*WORKERS, *GATEWAYS)
     pause_s: tuple[float, float] = (2.0, 5.0)
+    frozen_s: float = 15.0
     settle_s: float = 120.0
 
 
 def two_of_each(module: str = "streams", env: Mapping[str, str] | None = None) -> Options:
     """Two gateways, and two workers of each lane, run from a module of the same command line."""
-
-    def worker(name: str, stages: Sequence[str]) -> Row:
-        arguments = ("-m", module, "--stages", ",".join(stages))
-        return Row(name=name, arguments=arguments, env={"PYTHONPATH": str(ROOT), "HEADRACE_ENCODER_THREADS": "1"})
-
     return Options(
         processes=(
             *(gateway(name) for name in GATEWAYS),
-            *(worker(f"worker-ingest-{n}", INGEST) for n in (1, 2)),
-            *(worker(f"worker-query-{n}", QUERY) for n in (1, 2)),
+            *(worker(f"worker-ingest-{n}", INGEST, module) for n in (1, 2)),
+            *(worker(f"worker-query-{n}", QUERY, module) for n in (1, 2)),
         ),
         env={
             "HEADRACE_QUERY_TIMEOUT_MS": str(QUESTION_S * 1000),
@@ -82,6 +87,18 @@ def two_of_each(module: str = "streams", env: Mapping[str, str] | None = None) -
         },
         backoff=Backoff(max_s=1.0, start_s=120),
     )
+
+
+def every_stage(module: str = "streams", env: Mapping[str, str] | None = None) -> Options:
+    """The same, and a worker of the stages that neither lane waits for."""
+    options = two_of_each(module, env)
+    return msgspec.structs.replace(options, processes=(*options.processes, worker("worker-score", SCORE, module)))
+
+
+def worker(name: str, stages: Sequence[str], module: str = "streams") -> Row:
+    """Return the row of a worker."""
+    arguments = ("-m", module, "--stages", ",".join(stages))
+    return Row(name=name, arguments=arguments, env={"PYTHONPATH": str(ROOT), "HEADRACE_ENCODER_THREADS": "1"})
 
 
 def gateway(name: str) -> Row:
@@ -96,16 +113,50 @@ def one_worker_per_lane(module: str = "streams") -> Options:
 
 
 @contextmanager
-def writing_history(folder: Path, stack: Stack, tenant: str, seed: int) -> Iterator[Load]:
-    """Give a load of a tenant whose history is complete, with what the stores hold, when the block ends."""
+def recording(folder: Path, stack: Stack, *tenants: str) -> Iterator[History]:
+    """Give a history that is complete, with what the stores hold of these tenants, when the block ends."""
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / HISTORY)
     history.add("allowed", seconds=QUESTION_S)
     try:
-        yield Load(urls=stack.urls, key=f"{tenant}-key", history=history, seed=seed)
-        _store(stack, tenant, history)
+        yield history
+        for tenant in tenants:
+            _store(stack, tenant, history)
     finally:
         history.close()
+
+
+@contextmanager
+def writing_history(folder: Path, stack: Stack, tenant: str, seed: int) -> Iterator[Load]:
+    """Give a load of a tenant whose history is complete, with what the stores hold, when the block ends."""
+    with recording(folder, stack, tenant) as history:
+        yield Load(urls=stack.urls, key=f"{tenant}-key", history=history, seed=seed)
+
+
+def crowd(stack: Stack, history: History, seed: int) -> list[Load]:
+    """Two tenants, and a group of the first one whose documents the others of its tenant must not see."""
+    operations = itertools.count(1)
+
+    def load(name: str, key: str, n: int, acl: Sequence[str] | None = None, more: Sequence[str] = ()) -> Load:
+        return Load(
+            urls=stack.urls,
+            key=key,
+            history=history,
+            seed=seed,
+            name=name,
+            acl=acl,
+            may=(name, *more),
+            operations=operations,
+            n_documents=10 * n,
+            n_writers=n,
+            n_askers=n,
+        )
+
+    return [
+        load("acme", "acme-key", 2),
+        load("board", "acme-board-key", 1, acl=("board",), more=("acme",)),
+        load("globex", "globex-key", 1),
+    ]
 
 
 def behind_a_large_document(folder: Path, stack: Stack, tenant: str, seed: int) -> Verdict:
@@ -137,17 +188,19 @@ async def _large_then_small(stack: Stack, load: Load) -> None:
     await load.observe()
 
 
-def execute(folder: Path, plan: Plan, stack: Stack, tenant: str = "acme") -> Verdict:
-    """Run the plan on a stack; its history is in `folder`."""
-    with writing_history(folder, stack, tenant, plan.seed) as load:
-        asyncio.run(_disturbed(stack, load, plan))
+def execute(folder: Path, plan: Plan, stack: Stack) -> Verdict:
+    """Run the plan on a stack of every stage that nobody else uses; its history is in `folder`."""
+    with recording(folder, stack, "acme", "globex") as history:
+        asyncio.run(_disturbed(stack, crowd(stack, history, plan.seed), history, plan))
+        note_dead_letters(stack, history)
+        note_processes(stack, history, "gauge")
     return check(read(folder / HISTORY))
 
 
 @contextmanager
 def slowly_answering(folder: Path) -> Iterator[Stack]:
     """Run a stack whose answers take a second, so that they are there to be killed amid, cut and cancelled."""
-    with writing(slow()) as model, running(folder, two_of_each(env=model.env)) as stack:
+    with writing(slow()) as model, running(folder, every_stage(env=model.env)) as stack:
         yield stack
 
 
@@ -180,50 +233,59 @@ FROM queries WHERE tenant = $1
 
 def results(stack: Stack) -> list[QueryFinished]:
     """Read the topic of results from beginning to end."""
-    consumer = Consumer({"bootstrap.servers": stack.kafka, "group.id": "faults", "log_level": 0})
-    found: list[QueryFinished] = []
-    try:
-        partitions = consumer.list_topics(RESULTS.name, timeout=10).topics[RESULTS.name].partitions
-        places = [TopicPartition(RESULTS.name, partition, 0) for partition in partitions]
-        left = sum(consumer.get_watermark_offsets(place, timeout=10)[1] for place in places)
-        consumer.assign(places)
-        while len(found) < left:
-            for message in consumer.consume(500, timeout=10):
-                assert message.error() is None, message.error()
-                found.append(msgspec.json.decode(message.value() or b"", type=QueryFinished))
-    finally:
-        consumer.close()
-    return found
+    return [msgspec.json.decode(message.value() or b"", type=QueryFinished) for message in records(stack, RESULTS.name)]
 
 
-async def _disturbed(stack: Stack, load: Load, plan: Plan) -> None:
-    rng = random.Random(f"{plan.seed}/kills")
-    working = asyncio.create_task(load.run())
-    targets: list[str] = []
+async def _disturbed(stack: Stack, loads: Sequence[Load], history: History, plan: Plan) -> None:
+    poison = Poison(kafka=stack.kafka, history=history)
+    quiet = asyncio.Event()
+    watching = asyncio.create_task(watch(stack, history, quiet))
+    working = [asyncio.create_task(load.run()) for load in loads] + [asyncio.create_task(poison.run())]
     end = time.monotonic() + plan.settle_s
-    while load.history.counts["visible"] < WARM and time.monotonic() < end:
-        await asyncio.wait([working], timeout=0.1)
-    for _ in range(plan.n_kills):
-        await asyncio.wait([working], timeout=rng.uniform(*plan.pause_s))
-        if working.done():
-            break
+    while history.counts["visible"] < WARM and time.monotonic() < end:
+        await _unless_broken(working, 0.1)
+    note_processes(stack, history, "gauge_before")
+    await _disturb(stack, history, plan, working)
+    poison.stop.set()
+    for load in loads:
+        load.stop.set()
+    history.add("load_ended")
+    await asyncio.gather(*working)
+    await asyncio.gather(*(load.settle(plan.settle_s) for load in loads))
+    await await_no_lag(stack, history, plan.settle_s)
+    for load in loads:
+        await load.observe()
+        async with load.client() as client:
+            for marker in (marker for other in loads if other is not load for marker in other.markers()[:10]):
+                await load.seek(client, marker)
+    quiet.set()
+    await watching
+
+
+async def _disturb(stack: Stack, history: History, plan: Plan, working: Sequence["asyncio.Task[None]"]) -> None:
+    """Kill one part after the other, and freeze others meanwhile; the plan's seed says which and when."""
+    rng = random.Random(f"{plan.seed}/kills")
+    frozen_before = sorted(rng.choices(range(plan.n_kills), k=plan.n_frozen))
+    targets: list[str] = []
+    zombies: list[str] = []
+    freezing: list[asyncio.Task[None]] = []
+    for n in range(plan.n_kills):
+        await _unless_broken(working, rng.uniform(*plan.pause_s))
+        while frozen_before and frozen_before[0] == n:
+            frozen_before.pop(0)
+            zombies = zombies or rng.sample(plan.zombies, len(plan.zombies))
+            freezing.append(asyncio.create_task(freeze(stack, zombies.pop(), plan.frozen_s, history)))
         targets = targets or rng.sample(plan.targets, len(plan.targets))
-        kill(stack, targets.pop(), load.history)
-    load.stop.set()
-    await working
-    await load.settle(plan.settle_s)
-    await load.observe()
+        kill(stack, targets.pop(), history)
+    await asyncio.gather(*freezing)
 
 
-def kill(stack: Stack, part: str, history: History) -> None:
-    """Kill a part's process with SIGKILL; one that is just coming back is spared."""
-    pid = local.pid_of(stack.home, part)
-    history.add("kill", part=part, pid=pid)
-    if pid is not None:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            history.add("already_dead", part=part)
+async def _unless_broken(working: Sequence["asyncio.Task[None]"], seconds: float) -> None:
+    """Wait; raise what ended a part of the load, which otherwise works until it is told to stop."""
+    done, _ = await asyncio.wait(working, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        await task
+        raise AssertionError("a part of the load ended by itself")
 
 
 def main() -> int:
@@ -231,14 +293,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--kills", type=int, default=10)
+    parser.add_argument("--frozen", type=int, default=2, help="how many processes are stopped for 15 s meanwhile")
     parser.add_argument("--folder", type=Path, default=None, help="keeps the history and the logs")
     arguments = parser.parse_args()
     folder = arguments.folder or Path(tempfile.mkdtemp(prefix="headrace-faults-"))
     folder.mkdir(parents=True, exist_ok=True)
     with slowly_answering(folder / "home") as stack:
-        verdict = execute(folder, Plan(seed=arguments.seed, n_kills=arguments.kills), stack)
-    kills = sum(entry["kind"] == "kill" for entry in read(folder / HISTORY))
-    print(f"{report(verdict)}\nkills: {kills}, seed {arguments.seed}, history {folder / HISTORY}")
+        plan = Plan(seed=arguments.seed, n_kills=arguments.kills, n_frozen=arguments.frozen)
+        verdict = execute(folder, plan, stack)
+    print(f"{table(read(folder / HISTORY))}\n{report(verdict)}\nseed {arguments.seed}, history {folder / HISTORY}")
     return 1 if verdict.violations else 0
 
 

@@ -29,13 +29,16 @@ def changed(history: list[Entry], match: Entry, **changes: Any) -> list[Entry]:
     return [e | changes if is_hit else e for e, is_hit in zip(history, hit, strict=True)]
 
 
+POISON = {"topic": "rag.ingest.v1", "key": "acme/p", "value": "ew==", "headers": [["sent-by", "eA=="]]}
+
+
 def clean() -> list[Entry]:
     """Two versions of one document, a deleted one, and a question."""
     return [
-        {"at": 1.0, "kind": "submit", "op": 1, "document": "a", "markers": ["mk1x", "mk2x"]},
+        {"at": 1.0, "kind": "submit", "op": 1, "document": "a", "markers": ["mk1x", "mk2x"], "load": "acme"},
         {"at": 1.1, "kind": "acknowledged", "op": 1},
         {"at": 2.0, "kind": "visible", "op": 1, "document": "a"},
-        {"at": 3.0, "kind": "submit", "op": 2, "document": "a", "markers": ["mk1x", "mk3x"]},
+        {"at": 3.0, "kind": "submit", "op": 2, "document": "a", "markers": ["mk1x", "mk3x"], "load": "acme"},
         {"at": 3.1, "kind": "acknowledged", "op": 2},
         {"at": 4.0, "kind": "visible", "op": 2, "document": "a"},
         {"at": 5.0, "kind": "submit", "op": 3, "document": "b", "markers": ["mk4x"]},
@@ -47,7 +50,7 @@ def clean() -> list[Entry]:
         {"at": 7.0, "kind": "ask", "query": "q", "reader": "r"},
         heard(7.0, "accepted", None, id="q"),
         heard(7.1, "sources", "2:3"),
-        {"at": 7.1, "kind": "shown", "asked_at": 7.0, "text": "about mk3x"},
+        {"at": 7.1, "kind": "shown", "asked_at": 7.0, "text": "about mk3x", "may": ["acme"]},
         heard(7.2, "token", "2:4", text="void"),
         heard(7.2, "reset", "2:4", attempt=2),
         heard(7.2, "token", "2:6", text="hel"),
@@ -62,6 +65,11 @@ def clean() -> list[Entry]:
         {"at": 9.1, "kind": "sought", "document": "a", "markers": ["mk1x", "mk3x", "mk2x"]},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk1x"},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk3x"},
+        {"at": 9.0, "kind": "poison", "poison": 1, **POISON},
+        {"at": 9.0, "kind": "poison_acknowledged", "poison": 1},
+        {"at": 9.2, "kind": "dead_letter", "why": "not_json", **POISON},
+        {"at": 9.2, "kind": "lag", "group": "rag.intake", "topic": "rag.ingest.v1", "records": 0},
+        {"at": 9.2, "kind": "gauge", "part": "gateway", "rss_bytes": 100_000_000, "handles": 60},
     ]
 
 
@@ -104,7 +112,7 @@ def test_a_clean_history_passes() -> None:
         (lambda h: [e for e in h if e["kind"] != "result"], "I4 result"),
         (lambda h: [*h, {"at": 9, "kind": "result", "query": "q", "outcome": "error", "text": None}], "I4 result"),
         (lambda h: [e for e in h if e.get("data") != {"text": "lo"}], "I5 tokens"),
-        (lambda h: [*h[:-9], heard(7.3, "token", "2:9", text="lo"), *h[-9:]], "I5 tokens"),
+        (lambda h: [*h[:21], heard(7.3, "token", "2:9", text="lo"), *h[21:]], "I5 tokens"),
         (lambda h: changed(h, {"kind": "question"}, text="hello "), "I5 stored"),
         (lambda h: without(h, "reset"), "I5 tokens"),
         (lambda h: without(h, "answer"), "I5 answer"),
@@ -112,6 +120,18 @@ def test_a_clean_history_passes() -> None:
         (lambda h: changed(h, {"place": "2:8"}, place="2:5"), "I5 place"),
         (lambda h: changed(h, {"place": "2:8"}, place="3:8"), "I5 place"),
         (lambda h: without(h, "sources"), "I5 order"),
+        (lambda h: changed(h, {"kind": "shown"}, may=["others"]), "I12 shown to others"),
+        (
+            lambda h: [*changed(h, {"kind": "question"}, outcome="error"), {"at": 0, "kind": "promised"}],
+            "I4 not answered",
+        ),
+        (lambda h: [e for e in h if e["kind"] != "dead_letter"], "I8 not kept"),
+        (lambda h: changed(h, {"kind": "dead_letter"}, value="e30="), "I8 not kept"),
+        (lambda h: changed(h, {"kind": "dead_letter"}, headers=[]), "I8 not kept"),
+        (lambda h: [e for e in h if e["kind"] != "poison"], "I8 not poison"),
+        (lambda h: changed(h, {"kind": "lag"}, records=1), "I10 lag"),
+        (lambda h: changed(h, {"kind": "gauge"}, rss_bytes=2_000_000_000), "I11 memory"),
+        (lambda h: changed(h, {"kind": "gauge"}, handles=1_001), "I11 handles"),
     ],
 )
 def test_each_kind_of_damage_is_seen(damage: Any, invariant: str) -> None:
@@ -148,3 +168,18 @@ def test_a_cancelled_question_keeps_what_was_heard_of_its_answer() -> None:
 
 def test_a_question_that_was_rejected_has_no_end() -> None:
     assert check([*clean(), question("refused", "", None, state="rejected")]).violations == []
+
+
+@pytest.mark.parametrize(("heard_at", "late"), [(59.9, 0), (60.1, 1)])
+def test_the_grace_begins_when_what_tells_the_end_is_back(heard_at: float, late: int) -> None:
+    away = [{"at": 40.0, "kind": "away", "part": "kafka"}, {"at": 50.0, "kind": "back", "part": "kafka"}]
+
+    verdict = check(changed([*clean(), *away], {"event": "done"}, at=heard_at))
+
+    assert verdict.counts["I4 late"] == late
+
+
+def test_an_absence_after_the_grace_excuses_nothing() -> None:
+    away = [{"at": 47.2, "kind": "away", "part": "kafka"}, {"at": 50.0, "kind": "back", "part": "kafka"}]
+
+    assert check(changed([*clean(), *away], {"event": "done"}, at=50.1)).counts["I4 late"] == 1

@@ -1,0 +1,67 @@
+"""Kills and freezes the parts of a stack, and writes it down."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import psutil
+
+from headrace.local import stack as local
+from headrace.local.record import read_record
+from tests.faults.history import History
+from tests.stack import Stack
+
+WATCH_S = 0.1
+
+
+def process_of(stack: Stack, part: str) -> psutil.Process | None:
+    """Return a part's process; None while it has none. The handle never means another process of the same id."""
+    pid = local.pid_of(stack.home, part)
+    try:
+        return psutil.Process(pid) if pid else None
+    except psutil.NoSuchProcess:
+        return None
+
+
+def kill(stack: Stack, part: str, history: History) -> None:
+    """Kill a part's process with SIGKILL; one that is just coming back is spared."""
+    process = process_of(stack, part)
+    history.add("kill", part=part, pid=process and process.pid)
+    if process is not None:
+        with _already_dead(history, part):
+            process.kill()
+
+
+async def freeze(stack: Stack, part: str, seconds: float, history: History) -> None:
+    """Stop a part's process with SIGSTOP for that long: long enough, and it is a zombie when it goes on."""
+    process = process_of(stack, part)
+    history.add("freeze", part=part, pid=process and process.pid, seconds=seconds)
+    if process is None:
+        return
+    with _already_dead(history, part):
+        process.suspend()
+        try:
+            await asyncio.sleep(seconds)
+        finally:
+            process.resume()
+            history.add("thawed", part=part, pid=process.pid)
+
+
+@contextmanager
+def _already_dead(history: History, part: str) -> Iterator[None]:
+    try:
+        yield
+    except psutil.NoSuchProcess:
+        history.add("already_dead", part=part)
+
+
+async def watch(stack: Stack, history: History, stop: asyncio.Event) -> None:
+    """Write down when a part is away and when it is ready again, until told to stop."""
+    states: dict[str, str] = {}
+    while not stop.is_set():
+        record = read_record(stack.home.run)
+        for name, part in record.parts.items() if record else ():
+            if part.state != states.get(name, "ready") and "ready" in (part.state, states.get(name, "ready")):
+                history.add("back" if part.state == "ready" else "away", part=name)
+            states[name] = part.state
+        await asyncio.sleep(WATCH_S)
