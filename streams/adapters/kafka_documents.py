@@ -11,7 +11,7 @@ from backbone.kafka import Admin, AtEnd, Last, MissingTopic, PartitionReader, Re
 from backbone.settings import KafkaSettings
 from schemas import codec
 from schemas.events import DocumentAccepted
-from schemas.ids import DocumentKey, parse_document_key
+from schemas.ids import DocumentKey, InvalidId, parse_document_key
 from schemas.topics import DOCUMENTS
 from streams.errors import Transient
 from streams.intake.published import origins_in
@@ -27,6 +27,15 @@ def _translating() -> Iterator[None]:
         yield
     except (KafkaException, MissingTopic) as error:
         raise Transient(f"topic {DOCUMENTS.name!r} cannot be read: {error}", part="kafka") from error
+
+
+def _place(item: Received) -> tuple[DocumentKey, int] | None:
+    """Return document and version; None of a record that intake did not write, which the chunk stage gives up."""
+    version = codec.version_of(codec.headers_of(item.headers))
+    try:
+        return None if version is None else (parse_document_key(item.key), version)
+    except InvalidId:
+        return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,10 +79,9 @@ class KafkaDocuments:
             async with PartitionReader(self.settings, DOCUMENTS.name, starts) as reader:
                 async for item in reader:
                     if isinstance(item, Received):
-                        version = codec.version_of(codec.headers_of(item.headers))
-                        # written by intake alone, so it has a key and a version
-                        assert version is not None, f"{item.topic}/{item.partition}/{item.offset} has no version"
-                        yield parse_document_key(item.key), version, item
+                        place = _place(item)
+                        if place is not None:
+                            yield *place, item
                     elif isinstance(item, AtEnd):
                         left.discard(item.partition)
                         if not left:
