@@ -35,6 +35,7 @@ DEAD_LETTER_MAX_BYTES = 3 * 1024 * 1024
 """Largest record that a dead-letter topic takes: any record of any topic, and the headers that say why."""
 
 _DELIVERY_TIMEOUT_MS = 30_000
+_SILENCE_MS = 10_000
 _REQUEST_TIMEOUT_S = 15.0
 _CHECK_TIMEOUT_S = 3.0
 _PAUSE_S = 0.1
@@ -66,6 +67,8 @@ def client_config(settings: KafkaSettings) -> dict[str, Any]:
         "allow.auto.create.topics": False,
         # small requests must not wait for the acknowledgement of the one before
         "socket.nagle.disable": True,
+        # a broker that says nothing for so long is given up: another one leads by then
+        "socket.timeout.ms": _SILENCE_MS,
     }
     if settings.kafka_security_protocol.startswith("SASL"):
         config["sasl.mechanism"] = settings.kafka_sasl_mechanism
@@ -128,6 +131,7 @@ class Publisher:
             "partitioner": "murmur2_random",
             "message.max.bytes": DEAD_LETTER_MAX_BYTES,
             "delivery.timeout.ms": _DELIVERY_TIMEOUT_MS,
+            "request.timeout.ms": _SILENCE_MS,
             "topic.metadata.propagation.max.ms": 5_000,
             "queue.buffering.max.kbytes": 64 * 1024,
             "queue.buffering.max.messages": 100_000,

@@ -57,6 +57,7 @@ def test_a_plain_connection_needs_no_credentials() -> None:
         "log_level": 0,
         "allow.auto.create.topics": False,
         "socket.nagle.disable": True,
+        "socket.timeout.ms": 10_000,
     }
     assert ssl_context(KafkaSettings()) is None
 
