@@ -45,6 +45,7 @@ from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
 from streams.adapters.postgres_evals import PostgresEvals
 from streams.adapters.postgres_generation import PostgresGeneration
+from streams.adapters.postgres_holders import PostgresHolders
 from streams.adapters.postgres_letters import PostgresLetters
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
@@ -447,6 +448,7 @@ async def run(
                 on_ready=on_ready,
                 consumer=consumer,
                 outages=outages,
+                holders=PostgresHolders(pool=parts.pool, holder=parts.worker),
             )
         )
         beside: list[Coroutine[Any, Any, None]] = [view.run() for view in parts.views]

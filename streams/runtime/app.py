@@ -2,17 +2,21 @@
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import faust
 import structlog
 from faust.app.base import BootStrategy
+from faust.types import TP
 from yarl import URL
 
 from backbone.kafka import Admin, ssl_context
 from backbone.settings import KafkaSettings
 from streams.runtime.consumer import SafeConsumer, SafeTransport
+from streams.runtime.holders import Holders
+from streams.runtime.isolation import Isolation
 from streams.runtime.lanes import Claims, Lanes, Slots, Turn
 from streams.runtime.observer import Sample
 from streams.runtime.record import Origin
@@ -84,7 +88,13 @@ class StageApp:
     """
 
     def __init__(
-        self, runner: Runner, settings: KafkaSettings, admin: Admin, timing: Timing, consumer: type[SafeConsumer]
+        self,
+        runner: Runner,
+        settings: KafkaSettings,
+        admin: Admin,
+        timing: Timing,
+        consumer: type[SafeConsumer],
+        holders: Holders | None = None,
     ) -> None:
         self.stage = runner.stage
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -95,6 +105,15 @@ class StageApp:
         self._topic_ids: dict[str, str] = {}
         self._claims = Claims(self.stage.slots)
         self._lanes = Lanes(self._claims, self.failed)
+        self._isolation: Isolation | None = None
+        if holders is not None:
+            self._isolation = Isolation(
+                holders=holders,
+                gate=runner.gate,
+                group=self.stage.group,
+                n_slots=self.stage.slots,
+                lost=lambda: self.consumer.begin_anew(),
+            )
         self.faust = self._make_app(settings, consumer)
 
     def _make_app(self, settings: KafkaSettings, consumer: type[SafeConsumer]) -> faust.App:
@@ -145,6 +164,8 @@ class StageApp:
         """Let what runs end, in bounded time; drop what waits; leave alone whose record is claimed."""
         if not await self._lanes.drain(self._timing.drain_s):
             _log.warning("handlers_cancelled", stage=self.stage.name, after_s=self._timing.drain_s)
+        if self._isolation is not None:
+            await self._isolation.end()
 
     async def restart(self) -> None:
         """Begin with empty lanes, as all that is not committed comes again."""
@@ -152,6 +173,24 @@ class StageApp:
         self._topic_ids = await self._admin.topic_ids(self.stage.topic_names)
         self._lanes = Lanes(self._claims, self.failed)
         self.assigned.set()
+
+    async def begin(self, positions: Mapping[TP, int]) -> None:
+        """Learn whether those that held the partitions before died of a record."""
+        if self._isolation is None:
+            return
+        ids = {tp: (self._topic_ids[tp.topic], tp.partition) for tp in positions}
+        tps = {place: tp for tp, place in ids.items()}
+
+        async def ends(places: Iterable[tuple[str, int]]) -> dict[tuple[str, int], int]:
+            found = await self.consumer.ends(tps[place] for place in places)
+            return {ids[tp]: end for tp, end in found.items()}
+
+        await self._isolation.begin({ids[tp]: position for tp, position in positions.items()}, ends)
+
+    def keep_notes(self) -> None:
+        """Let it look as if this worker had died: it ends because a handler does not."""
+        if self._isolation is not None:
+            self._isolation.keep()
 
     async def stop(self) -> None:
         """Leave the group, and let all handlers end in bounded time."""
@@ -192,7 +231,11 @@ class StageApp:
             timestamp_ms=round(message.timestamp * 1000),
         )
 
+        solo = None
+        if self._isolation is not None:
+            solo = self._isolation.of(origin.topic_id, origin.partition, origin.offset)
+
         async def job(turn: Turn) -> None:
-            await self._runner.run(source, turn, event.ack)
+            await self._runner.run(source, turn, event.ack, solo)
 
         await self._lanes.submit(message.key, job)

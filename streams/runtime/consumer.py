@@ -7,7 +7,7 @@ that is touched here is pinned by `tests/streams/runtime/test_seam.py`. Valid on
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 import structlog
@@ -31,6 +31,10 @@ class Flow(Protocol):
 
     async def restart(self) -> None:
         """Begin anew: partitions were assigned, and all that is not committed comes again."""
+        ...
+
+    async def begin(self, positions: Mapping[TP, int]) -> None:
+        """Learn, before the first record comes, where each partition begins: the committed offset; 0 where none is."""
         ...
 
 
@@ -188,6 +192,7 @@ class SafeConsumer(driver.Consumer):
         if paused:
             # aiokafka forgets pauses when partitions are assigned
             await self.pause_native(*paused)
+        await self._flow.begin({tp: committed.get(tp, 0) for tp in ledgers})
         if self.flow_active and generation == self.app.consumer_generation_id and set(ledgers) == self.assignment():
             self._ledgers, self._committed, self._seek_due = ledgers, committed, False
             self.fetched_at = self.progressed_at = time.monotonic()
@@ -224,6 +229,10 @@ class SafeConsumer(driver.Consumer):
     def verify_event_path(self, now: float, tp: TP) -> None:
         """Do nothing: Faust's own check fails while a position is being reset; `watchdog` looks after the stage."""
 
+    def begin_anew(self) -> None:
+        """Go back to the committed offsets, as after an assignment."""
+        self._seek_due = True
+
     # --- pausing ----------------------------------------------------------------------------------
 
     async def pause_native(self, *tps: TP) -> None:
@@ -242,6 +251,11 @@ class SafeConsumer(driver.Consumer):
         getattr(consumer, what)(*[tp for tp in map(driver.ensure_aiokafka_TP, tps) if tp in held])
 
     # --- what others may ask ----------------------------------------------------------------------
+
+    async def ends(self, tps: Iterable[TP]) -> dict[TP, int]:
+        """Ask for the offset behind the last record of partitions."""
+        found = await self.highwaters(*map(driver.ensure_aiokafka_TP, tps))
+        return {TP(place.topic, place.partition): end for place, end in found.items()}
 
     def lag(self) -> dict[tuple[str, int], int]:
         """Return, per (topic, partition) held, records between the committable position and the end as last fetched."""

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 
 WAITING_PER_SLOT = 8
@@ -67,6 +67,16 @@ class Slots:
         finally:
             self._room.running.discard(began)
             self._room.leave()
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Run beside the slots, taking none; its time counts."""
+        began = time.monotonic()
+        self._room.running.add(began)
+        try:
+            yield
+        finally:
+            self._room.running.discard(began)
 
     async def rest(self, seconds: float) -> None:
         """Wait without a slot.

@@ -15,6 +15,8 @@ from backbone.kafka import Delivered, PublishFailed
 from schemas import codec
 from schemas.dead_letters import Why
 from streams.errors import Fatal, Transient, Unprocessable
+from streams.runtime.gate import Gate, Leave
+from streams.runtime.isolation import DEATHS_MAX, Solo
 from streams.runtime.lanes import Turn
 from streams.runtime.observer import Observer
 from streams.runtime.outages import KAFKA, Outage, Outages
@@ -71,22 +73,26 @@ class _Passing(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """Runs the handler of one stage."""
+    """Runs the handler of one stage. `gate` is that of the process."""
 
     stage: Stage
     sender: Sender
     blobs: codec.Blobs
     observer: Observer
     outages: Outages = field(default_factory=Outages)
+    gate: Gate = field(default_factory=Gate)
     jitter: Callable[[float, float], float] = field(default=random.uniform)
 
-    async def run(self, source: Source, turn: Turn, acknowledge: Callable[[], object]) -> None:
+    async def run(
+        self, source: Source, turn: Turn, acknowledge: Callable[[], object], solo: Solo | None = None
+    ) -> None:
         """Handle the record, or write it to the dead letters, and acknowledge it; a claimed one earlier.
 
         Args:
             source: the record.
             turn: where its attempts take place.
             acknowledge: lets the consumer commit over the record; may be called more than once.
+            solo: how its first attempt runs alone; None: it runs as any other.
 
         Raises:
             Dropped: the record is not ours any more.
@@ -95,16 +101,22 @@ class Runner:
         began = time.monotonic()
         trace = _traceparent(source)
 
-        def claimed() -> None:
-            if not turn.claimed:
-                acknowledge()
-                turn.claim()
+        async def handle(leave: Leave) -> None:
+            async def claimed() -> None:
+                if not turn.claimed:
+                    acknowledge()
+                    turn.claim()
+                await leave()
 
-        async def handle() -> None:
             record = await self._decoded(source, trace)
             await self._publish(self.stage.handler(record), record, claimed)
 
-        letter = await self._persist(handle, turn)
+        if solo is not None and solo.given_up:
+            async with solo.marked():
+                await self._give_up(source, trace, _killer(solo), turn, readable=solo.deaths == DEATHS_MAX)
+            acknowledge()
+            return
+        letter = await self._persist(handle, turn, solo)
         if letter is None:
             self.observer.processed(self.stage.name, time.monotonic() - began)
         else:
@@ -112,7 +124,9 @@ class Runner:
         if not turn.claimed:
             acknowledge()
 
-    async def _persist(self, work: Callable[[], Awaitable[None]], turn: Turn) -> DeadLetter | None:
+    async def _persist(
+        self, work: Callable[[Leave], Awaitable[None]], turn: Turn, solo: Solo | None = None
+    ) -> DeadLetter | None:
         """Attempt the work until it succeeds (None), fails for good, or its time is over.
 
         Time in which a part is away does not count, nor does an attempt that failed for it.
@@ -123,9 +137,11 @@ class Runner:
             await self._all_there(turn)
             attempts += 1
             began, spent_before_s = time.monotonic(), spent_s
+            stay = self.gate.together(turn.slots) if solo is None else solo.running(turn.slots)
+            solo = None
             try:
-                async with turn.slots.taken():
-                    return await self._attempt(work, attempts)
+                async with stay as leave:
+                    return await self._attempt(work, leave, attempts)
             except _Passing as failure:
                 spent_s += time.monotonic() - began
                 outage = await self.outages.ask_all(failure.blamed)
@@ -154,11 +170,13 @@ class Runner:
         await turn.slots.rest_until(outage.over)
         await turn.slots.rest(self.jitter(0, AFTER_OUTAGE_S))
 
-    async def _attempt(self, work: Callable[[], Awaitable[None]], attempts: int) -> DeadLetter | None:
+    async def _attempt(
+        self, work: Callable[[Leave], Awaitable[None]], leave: Leave, attempts: int
+    ) -> DeadLetter | None:
         deadline = asyncio.timeout(self.stage.deadline_s)
         try:
             async with deadline:
-                await work()
+                await work(leave)
         except Fatal:
             raise
         except Transient as error:
@@ -206,7 +224,7 @@ class Runner:
         self,
         outputs: AsyncIterator[Outbound | Flush | Claim],
         record: Inbound[Any],
-        claimed: Callable[[], None] = lambda: None,
+        claimed: Leave | None = None,
     ) -> None:
         """Publish what a handler yields, in order; return when Kafka has acknowledged all of it."""
         unacknowledged: list[Awaitable[Delivered]] = []
@@ -218,8 +236,8 @@ class Runner:
                 if unacknowledged and (not isinstance(output, Outbound) or len(unacknowledged) >= _UNAWAITED_MAX):
                     await asyncio.gather(*unacknowledged)
                     unacknowledged.clear()
-                if isinstance(output, Claim):
-                    claimed()
+                if isinstance(output, Claim) and claimed is not None:
+                    await claimed()
         await asyncio.gather(*unacknowledged)
 
     async def _send(self, output: Outbound, about: Inbound[Any]) -> Awaitable[Delivered]:
@@ -243,7 +261,10 @@ class Runner:
             partition=output.partition,
         )
 
-    async def _give_up(self, source: Source, trace: str, letter: DeadLetter, turn: Turn) -> None:
+    async def _give_up(
+        self, source: Source, trace: str, letter: DeadLetter, turn: Turn, *, readable: bool = True
+    ) -> None:
+        """Write the dead letter, then tell the hook of the stage; it gets no event where that is not readable."""
         why = Why(
             stage=self.stage.name,
             reason=letter.reason,
@@ -271,8 +292,8 @@ class Runner:
         if hook is None:
             return
 
-        async def tell() -> None:
-            record = await self._decoded_if_possible(source, trace)
+        async def tell(_: Leave) -> None:
+            record = await self._decoded_if_possible(source, trace) if readable else _unread(source, trace)
             await self._publish(hook(record, letter), record)
 
         untold = await self._persist(tell, turn)
@@ -296,7 +317,16 @@ class Runner:
         try:
             return await self._decoded(source, trace)
         except (codec.Undecodable, codec.BlobMissing):
-            return _inbound(source, codec.headers_of(source.headers), trace, None, source.value)
+            return _unread(source, trace)
+
+
+def _killer(solo: Solo) -> DeadLetter:
+    message = f"{solo.deaths} workers died while it ran, and all but the first while nothing else did"
+    return DeadLetter(reason="kills_worker", message=message, attempts=solo.deaths)
+
+
+def _unread(source: Source, trace: str) -> Inbound[Any]:
+    return _inbound(source, codec.headers_of(source.headers), trace, None, source.value)
 
 
 def _inbound(source: Source, headers: Mapping[str, bytes], trace: str, event: Any, raw: bytes | None) -> Inbound[Any]:

@@ -16,7 +16,7 @@ class DeadLetter:
 
     Attributes:
         reason: a short word for machines: that of `Unprocessable`, or `undecodable`, `blob_missing`, `deadline`,
-            `retries_exhausted`, `bug`.
+            `retries_exhausted`, `bug`, `kills_worker`.
         message: a sentence for people.
         attempts: how often it was tried.
     """

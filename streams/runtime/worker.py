@@ -33,6 +33,8 @@ from schemas.codec import Blobs
 from streams.errors import Fatal
 from streams.runtime.app import StageApp, Timing
 from streams.runtime.consumer import SafeConsumer
+from streams.runtime.gate import Gate
+from streams.runtime.holders import Holders
 from streams.runtime.observer import Observer, Silent
 from streams.runtime.outages import Outages
 from streams.runtime.runner import Runner, Sender
@@ -66,6 +68,7 @@ async def run_worker(
     timing: Timing | None = None,
     consumer: type[SafeConsumer] = SafeConsumer,
     outages: Outages | None = None,
+    holders: Holders | None = None,
 ) -> int:
     """Run stages until the process is told to stop, or cannot go on.
 
@@ -81,6 +84,7 @@ async def run_worker(
         timing: of the groups and of stopping; None: the defaults.
         consumer: acknowledges and commits; fault tests put a worse one in to see that they notice.
         outages: knows which parts are away; None: none ever is.
+        holders: notes who holds partitions; None: a record that kills its worker is handled again and again.
 
     Returns:
         Exit code for the process, as the module says.
@@ -90,15 +94,21 @@ async def run_worker(
     timing = timing or Timing()
     admin = Admin(kafka)
     outages = outages or Outages()
+    gate = Gate()
     runners = [
-        Runner(stage=stage, sender=publisher, blobs=blobs, observer=observer, outages=outages) for stage in stages
+        Runner(stage=stage, sender=publisher, blobs=blobs, observer=observer, outages=outages, gate=gate)
+        for stage in stages
     ]
-    apps = [StageApp(runner, kafka, admin, timing, consumer) for runner in runners]
+    apps = [StageApp(runner, kafka, admin, timing, consumer, holders) for runner in runners]
     with LoopWatch(), _told_to_stop() as told:
         work = asyncio.create_task(_run(apps, admin, observer, outages, before_join, on_ready))
         try:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
-            return _code_of(work.exception()) if work.done() else 0
+            code = _code_of(work.exception()) if work.done() else 0
+            if code == EXIT_STUCK:
+                for app in apps:
+                    app.keep_notes()
+            return code
         finally:
             work.cancel()
             outages.close()

@@ -32,7 +32,9 @@ def dsn(postgres: Callable[[], Awaitable[str]]) -> str:
 async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
     """Connections to the database, whose documents and questions are gone."""
     pool = await open_pool(PostgresSettings.model_validate({"postgres_dsn": dsn}))
-    await pool.execute("TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters")
+    await pool.execute(
+        "TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters, holders"
+    )
     yield pool
     await pool.close()
 

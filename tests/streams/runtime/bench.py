@@ -13,6 +13,7 @@ from backbone.settings import KafkaSettings
 from schemas.topics import DEAD_LETTERS, QUERIES, STAGES, Topic
 from streams.runtime.app import Timing
 from streams.runtime.consumer import SafeConsumer
+from streams.runtime.holders import Holders
 from streams.runtime.observer import Observer
 from streams.runtime.stage import Stage
 from streams.runtime.worker import run_worker
@@ -93,6 +94,7 @@ async def running(
     timing: Timing = QUICK,
     consumer: type[SafeConsumer] = SafeConsumer,
     observer: Observer | None = None,
+    holders: Holders | None = None,
 ) -> AsyncIterator["asyncio.Task[int]"]:
     """Run stages until the block ends; the block begins when they have their partitions."""
     ready = asyncio.Event()
@@ -106,6 +108,7 @@ async def running(
             on_ready=ready.set,
             timing=timing,
             consumer=consumer,
+            holders=holders,
         )
     )
     try:

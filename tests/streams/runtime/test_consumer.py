@@ -1,6 +1,7 @@
 """The consumer without a broker: what Faust's own events acknowledge, and what would be committed."""
 
 import asyncio
+from collections.abc import Mapping
 from typing import Any
 
 import faust
@@ -22,6 +23,8 @@ class NoFlow:
     async def drain(self) -> None: ...
 
     async def restart(self) -> None: ...
+
+    async def begin(self, positions: Mapping[TP, int]) -> None: ...
 
 
 class Bench:
