@@ -30,7 +30,8 @@ WITH due AS (
     )
     ORDER BY deadline LIMIT $1 FOR UPDATE SKIP LOCKED
 )
-UPDATE queries SET state = 'pending', requeued_at = now(), claimed_by = NULL, lease_until = NULL
+UPDATE queries SET state = 'pending', requeued_at = now(), claimed_by = NULL, lease_until = NULL,
+    lapses = lapses + (claimed_by IS NOT NULL)::int
 FROM due WHERE queries.id = due.id
 RETURNING {COLUMNS}, lapsed
 """

@@ -312,12 +312,14 @@ class Claimed:
         left_s: time until the question's deadline, seconds.
         cancel_asked_s: for how long its cancelling has been asked for, seconds; None: it has not.
         taken_over: another process held it before.
+        lapses: how many workers let their lease of it lapse, as those do that die.
     """
 
     attempt: int
     left_s: float
     cancel_asked_s: float | None = None
     taken_over: bool = False
+    lapses: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -376,7 +378,7 @@ class QuestionStore(Protocol):
         ...
 
     async def release(self, query: QueryId, attempt: int) -> None:
-        """Let the lease lapse at once, so that another process takes over."""
+        """Give the question back, so that another process takes over at once; this is no lapse."""
         ...
 
     async def finish(self, query: QueryId, attempt: int, ending: Ending) -> Ended | None:

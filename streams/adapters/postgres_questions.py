@@ -11,14 +11,15 @@ from streams.ports import Claimed, Ended, Ending, Renewed
 
 _CANCEL_ASKED: Final = "extract(epoch FROM now() - cancel_requested_at)::float8 AS cancel_asked_s"
 
-# the inner query still sees the row as it was before
+# the inner query still sees the row as it was before; what was given back is claimed by nobody
 _CLAIM: Final = f"""
 UPDATE queries SET
     state = 'claimed', attempt = attempt + 1, claimed_at = now(),
+    lapses = lapses + coalesce(state = 'claimed' AND claimed_by <> $2, false)::int,
     claimed_by = $2, lease_until = now() + make_interval(secs => $3)
 WHERE id = $1 AND deadline > now()
   AND (state = 'pending' OR state = 'claimed' AND (claimed_by = $2 OR lease_until <= now()))
-RETURNING attempt, extract(epoch FROM deadline - now())::float8 AS left_s, {_CANCEL_ASKED},
+RETURNING attempt, lapses, extract(epoch FROM deadline - now())::float8 AS left_s, {_CANCEL_ASKED},
     attempt > 1 AND (SELECT claimed_by FROM queries WHERE id = $1) IS DISTINCT FROM $2 AS taken_over
 """
 
@@ -29,7 +30,7 @@ RETURNING {_CANCEL_ASKED}
 """
 
 _RELEASE: Final = """
-UPDATE queries SET lease_until = now()
+UPDATE queries SET lease_until = now(), claimed_by = NULL
 WHERE id = $1 AND state = 'claimed' AND attempt = $2 AND claimed_by = $3
 """
 

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from typing import Final
 
 from schemas.events import Answer, EvidenceRetrieved
 from schemas.ids import QueryId
@@ -16,6 +17,8 @@ from streams.generate.stream import ReplyStream
 from streams.outcome import hits_of, result
 from streams.ports import Cancellations, Claimed, Ended, Ending, QuestionStore
 from streams.runtime.record import CLAIMED, FLUSH, Claim, Flush, Inbound, Outbound
+
+LAPSES_MAX: Final = 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class Generate:
 
         Raises:
             Transient: the store or the model is away; the next attempt claims anew.
-            Unprocessable: the model refuses, or breaks its own word.
+            Unprocessable: the model refuses, or breaks its own word; or the workers that had the question before died.
         """
         found = record.event
         if found is None:
@@ -59,6 +62,8 @@ class Generate:
                 self.observer.claimed(_how(claim))
                 if claim is None:
                     return
+                if claim.lapses >= LAPSES_MAX:
+                    raise Unprocessable("kills_worker", f"{claim.lapses} workers died while they answered it")
                 try:
                     yield CLAIMED
                     async with aclosing(self._attempt(found, claim, nudged)) as outs:

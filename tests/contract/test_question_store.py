@@ -148,6 +148,26 @@ async def test_a_lapsed_lease_is_taken_over(questions: Questions) -> None:
     assert await questions.store.claim(query) is None
 
 
+async def test_lapses_are_counted_over_the_workers_that_let_their_lease_lapse(questions: Questions) -> None:
+    query = await questions.ask()
+    lapses = [(await claimed(questions.store, query)).lapses]
+    for store in (questions.other, questions.store):
+        await questions.lapse(query)
+        lapses.append((await claimed(store, query)).lapses)
+
+    assert lapses == [0, 1, 2]
+
+
+async def test_who_gives_a_question_back_or_claims_it_again_lets_nothing_lapse(questions: Questions) -> None:
+    query = await questions.ask()
+    await claimed(questions.store, query)
+    await questions.store.release(query, 1)
+    assert (await claimed(questions.other, query)).lapses == 0
+
+    await questions.lapse(query)
+    assert (await claimed(questions.other, query)).lapses == 0
+
+
 async def test_unknown_rejected_ended_and_late_questions_cannot_be_claimed(questions: Questions) -> None:
     assert await questions.store.claim(new_query_id()) is None
     for state in ("rejected", "finished"):

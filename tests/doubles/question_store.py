@@ -22,6 +22,7 @@ class QuestionRow:
     attempt: int = 0
     claimed_by: str | None = None
     lapsed: bool = False
+    lapses: int = 0
     cancel_asked: bool = False
     outcome: str | None = None
     terminal_seq: int | None = None
@@ -59,9 +60,14 @@ class MemoryQuestions:
         if row is None or not row.in_time or not row.free_for(self.worker):
             return None
         taken_over = row.attempt > 0 and row.claimed_by != self.worker
+        row.lapses += row.state == "claimed" and row.claimed_by not in (None, self.worker)
         row.state, row.attempt, row.claimed_by, row.lapsed = "claimed", row.attempt + 1, self.worker, False
         return Claimed(
-            attempt=row.attempt, left_s=self.left_s, cancel_asked_s=row.cancel_asked_s, taken_over=taken_over
+            attempt=row.attempt,
+            left_s=self.left_s,
+            cancel_asked_s=row.cancel_asked_s,
+            taken_over=taken_over,
+            lapses=row.lapses,
         )
 
     async def renew(self, query: QueryId, attempt: int) -> Renewed | None:
@@ -74,7 +80,7 @@ class MemoryQuestions:
     async def release(self, query: QueryId, attempt: int) -> None:
         row = self.rows.get(query)
         if row is not None and row.held_by(self.worker, attempt):
-            row.lapsed = True
+            row.lapsed, row.claimed_by = True, None
 
     async def finish(self, query: QueryId, attempt: int, ending: Ending) -> Ended | None:
         row = self.rows.get(query)

@@ -263,6 +263,24 @@ async def test_a_lapsed_claim_is_taken_over_as_the_next_attempt() -> None:
     assert stand.ears.heard[0] == "taken_over"
 
 
+async def test_a_question_whose_workers_died_three_times_is_refused_and_not_acknowledged() -> None:
+    stand = Stand(QuestionRow(state="claimed", attempt=3, claimed_by="dead", lapsed=True, lapses=2))
+
+    with pytest.raises(Unprocessable, match="3 workers died while they answered it") as refused:
+        await stand.run()
+
+    assert refused.value.reason == "kills_worker"
+    assert stand.outs == []
+
+
+async def test_a_question_whose_workers_died_twice_is_answered() -> None:
+    stand = Stand(QuestionRow(state="claimed", attempt=2, claimed_by="dead", lapsed=True, lapses=1))
+
+    await stand.run()
+
+    assert stand.told == TEXT
+
+
 async def test_a_record_that_comes_twice_does_not_start_its_answer_again() -> None:
     slow = Slow()
     stand = Stand(answerer=slow)
