@@ -4,12 +4,13 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from streams.adapters.postgres import Connection, Pool, lend, transaction
-from streams.runtime.holders import Note, Place
+from streams.adapters.postgres import Pool, lend, transaction
+from streams.runtime.holders import REMEMBERED_S, Note, Place
 
 _PLACE: Final = "consumer_group = $1 AND topic_id = $2 AND partition = $3"
 _PLACES: Final = "(consumer_group, topic_id, partition) IN (SELECT * FROM unnest($1::text[], $2::text[], $3::int[]))"
 _NOTE: Final = "holder, alone, suspect, deaths, victim, position, crashes, due"
+_KILLER: Final = f"CASE WHEN killer_at > now() - interval '{REMEMBERED_S} s' THEN killer END AS killer"
 
 # rows are locked in one order, so that two who take the same ones wait for each other in turn
 _MAKE: Final = """
@@ -19,7 +20,7 @@ ORDER BY consumer_group, topic_id, partition
 ON CONFLICT DO NOTHING
 """
 _READ: Final = f"""
-SELECT consumer_group, topic_id, partition, {_NOTE} FROM holders
+SELECT consumer_group, topic_id, partition, {_NOTE}, {_KILLER} FROM holders
 WHERE {_PLACES} ORDER BY consumer_group, topic_id, partition FOR UPDATE
 """
 _EXPLAINED: Final = """
@@ -30,7 +31,11 @@ _WRITE: Final = f"""
 UPDATE holders SET ({_NOTE}, changed_at) = ($4, $5, $6, $7, $8, $9, $10, $11, now()) WHERE {_PLACE}
 """
 _MARK: Final = f"UPDATE holders SET alone = $5, changed_at = now() WHERE {_PLACE} AND holder = $4 RETURNING true"
-_HELD: Final = f"SELECT {_NOTE} FROM holders WHERE {_PLACE} AND holder = $4 AND alone = $5 FOR UPDATE"
+_HELD: Final = f"SELECT {_NOTE}, {_KILLER} FROM holders WHERE {_PLACE} AND holder = $4 AND alone = $5 FOR UPDATE"
+_CONDEMN: Final = f"""
+UPDATE holders SET alone = NULL, suspect = NULL, deaths = 0, killer = $6, killer_at = now(), changed_at = now()
+WHERE {_PLACE} AND holder = $4 AND alone = $5
+"""
 _SETTLE: Final = f"""
 UPDATE holders SET due = false, crashes = CASE WHEN $5 THEN 0 ELSE crashes END, changed_at = now()
 WHERE {_PLACES} AND holder = $4
@@ -70,7 +75,12 @@ class PostgresHolders:
         async with transaction(self.pool) as connection:
             row = await connection.fetchrow(_HELD, *_key(place), self.holder, offset)
             if row is not None:
-                await _write(connection, place, _note(row).cleared(offset, well=well))
+                await connection.execute(_WRITE, *_values(place, _note(row).cleared(offset, well=well)))
+
+    async def condemn(self, place: Place, offset: int, killer: bytes) -> None:
+        """See `Holders.condemn`."""
+        async with lend(self.pool) as connection:
+            await connection.execute(_CONDEMN, *_key(place), self.holder, offset, killer)
 
     async def settle(self, places: Iterable[Place], *, idle: bool) -> None:
         """See `Holders.settle`."""
@@ -81,10 +91,6 @@ class PostgresHolders:
         """See `Holders.leave`."""
         async with lend(self.pool) as connection:
             await connection.execute(_LEAVE, *_columns(list(places)), self.holder)
-
-
-async def _write(connection: "Connection[Any]", place: Place, note: Note) -> None:
-    await connection.execute(_WRITE, *_values(place, note))
 
 
 def _key(place: Place) -> tuple[str, str, int]:
@@ -108,4 +114,4 @@ def _note(row: Any) -> Note:
 
 
 def _values(place: Place, note: Note) -> tuple[Any, ...]:
-    return (*_key(place), *(getattr(note, name) for name in Note.__slots__))
+    return (*_key(place), *(getattr(note, name) for name in Note.__slots__ if name != "killer"))

@@ -1,6 +1,7 @@
 """One stage as one Faust App: who subscribes, hands records to lanes, and acknowledges what is done."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -14,9 +15,10 @@ from yarl import URL
 
 from backbone.kafka import Admin, ssl_context
 from backbone.settings import KafkaSettings
+from schemas import codec
 from streams.runtime.consumer import SafeConsumer, SafeTransport
 from streams.runtime.holders import Holders
-from streams.runtime.isolation import Isolation
+from streams.runtime.isolation import Isolation, Solo
 from streams.runtime.lanes import Claims, Lanes, Slots, Turn
 from streams.runtime.observer import Sample
 from streams.runtime.record import Origin
@@ -103,6 +105,7 @@ class StageApp:
         self._admin = admin
         self._timing = timing
         self._topic_ids: dict[str, str] = {}
+        self._compacted = {topic.name: topic.compacted for topic in self.stage.topics}
         self._claims = Claims(self.stage.slots)
         self._lanes = Lanes(self._claims, self.failed)
         self._isolation: Isolation | None = None
@@ -213,6 +216,13 @@ class StageApp:
             repeats=sum(ledger.repeats for ledger in ledgers),
         )
 
+    def _judged(self, source: Source, solo: Solo | None) -> Solo | None:
+        if self._isolation is None or (solo is None and self._isolation.quiet):
+            return None
+        origin = source.origin
+        identity = _identity(source, compacted=self._compacted[origin.topic])
+        return self._isolation.judged(solo, origin.topic_id, origin.partition, origin.offset, identity)
+
     async def _submit(self, event: Any) -> None:
         message = event.message
         if message.generation_id != self.faust.consumer_generation_id:
@@ -236,6 +246,17 @@ class StageApp:
             solo = self._isolation.of(origin.topic_id, origin.partition, origin.offset)
 
         async def job(turn: Turn) -> None:
-            await self._runner.run(source, turn, event.ack, solo)
+            await self._runner.run(source, turn, event.ack, self._judged(source, solo))
 
         await self._lanes.submit(message.key, job)
+
+
+def _identity(source: Source, *, compacted: bool) -> bytes:
+    """Return what a record is known by wherever it stands: where the last one of a key counts, its key and version, for
+    the value may differ in the last digits; else all of it. What a person had done again is another one."""
+    headers = codec.headers_of(source.headers)
+    version = codec.version_of(headers) if compacted else None
+    what = source.value if version is None else str(version).encode()
+    again = (headers.get(name, b"") for name in (codec.REISSUE_HEADER, codec.ORIGIN_HEADER))
+    parts = (source.key or b"", what or b"", *again)
+    return hashlib.sha256(b"".join(len(part).to_bytes(8) + part for part in parts)).digest()

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+REMEMBERED_S = 600
 _DEATHS_WHEN_ALONE = 2
 """Who dies alone for the first time was in the crowd when the worker died before."""
 
@@ -35,6 +36,7 @@ class Note:
         position: offset that was committed when a holder had last died of an unknown record.
         crashes: how often in a row holders died so at this position.
         due: the records from the position on have not run alone since.
+        killer: tells which record was given up here not long ago, for it had killed its workers.
     """
 
     holder: str | None = None
@@ -45,6 +47,7 @@ class Note:
     position: int = 0
     crashes: int = 0
     due: bool = False
+    killer: bytes | None = None
 
     def taken(self, holder: str, position: int, *, explained: bool) -> "Note":
         """Return the note as it is once `holder` has taken the partition.
@@ -74,6 +77,10 @@ class Note:
             return replace(self, alone=None, suspect=None, deaths=0)
         return replace(self, alone=None)
 
+    def condemned(self, killer: bytes) -> "Note":
+        """Return the note as it is once the record that runs alone was given up."""
+        return replace(self, alone=None, suspect=None, deaths=0, killer=killer)
+
 
 class Holders(Protocol):
     """The notes, as one worker process sees them. Every change is a compare-and-set by the holder's name.
@@ -91,6 +98,10 @@ class Holders(Protocol):
 
     async def clear(self, place: Place, offset: int, *, well: bool) -> None:
         """Note that the record runs alone no more, as `Note.cleared` says."""
+        ...
+
+    async def condemn(self, place: Place, offset: int, killer: bytes) -> None:
+        """Note that the record was given up, and what to know it by, for `REMEMBERED_S`: it may stand there again."""
         ...
 
     async def settle(self, places: Iterable[Place], *, idle: bool) -> None:

@@ -3,24 +3,30 @@
 A record is blamed only if nothing else ran in the whole process, whichever the stage. What runs alone is marked before
 it starts; where the next holder finds the mark, the record has killed once more. After the third death it is given up.
 
+A record may stand in the log several times, since a worker that dies so has not committed the stage before, which
+publishes it again. So what was given up is remembered for a while, and given up again without being run.
+
 Not all records can be looked at so, for each waits for the others. The window holds as many from the committed offset
 on as the stage has slots, and each is alone for a bounded time; both double with every further death at that offset.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import structlog
 
 from streams.errors import Transient
 from streams.runtime.gate import Gate, Leave
-from streams.runtime.holders import Holders, Note, Place
+from streams.runtime.holders import REMEMBERED_S, Holders, Note, Place
 from streams.runtime.lanes import Dropped, Slots
 
 DEATHS_MAX = 3
 ALONE_S = 20.0
+SUSPECT_WAITS_S = 3.0
+"""What others get done and committed before a suspect may end the worker once more."""
 STORE_LIMIT_S = 5.0
 
 _DOUBLINGS_MAX = 12
@@ -55,18 +61,27 @@ class Solo:
         offset: of the record.
         deaths: of workers, counted for it; 0: it was in a crowd.
         alone_s: how long others wait for it, seconds; None: until its attempt ends.
+        known: the same record was given up here not long ago.
+        identity: what it is known by, in all its copies.
     """
 
     offset: int
-    deaths: int
-    alone_s: float | None
+    deaths: int = 0
+    alone_s: float | None = None
+    known: bool = False
+    identity: bytes = b""
     _isolation: "Isolation"
     _watched: _Watched
 
     @property
     def given_up(self) -> bool:
         """Whether it has killed often enough."""
-        return self.deaths >= DEATHS_MAX
+        return self.known or self.deaths >= DEATHS_MAX
+
+    @property
+    def readable(self) -> bool:
+        """Whether no worker has died of giving it up, as it may, if only because the record is decoded for that."""
+        return not self.known and self.deaths <= DEATHS_MAX
 
     @asynccontextmanager
     async def running(self, slots: Slots) -> AsyncIterator[Leave]:
@@ -79,6 +94,8 @@ class Solo:
             Dropped: the record is not ours any more.
         """
         gate = self._isolation.gate
+        if self.deaths:
+            await slots.rest(self._isolation.suspect_waits_s)
         async with gate.alone(slots, self.alone_s) as alone_no_more:
             if alone_no_more is not None:
                 async with self._marked(alone_no_more) as leave:
@@ -92,10 +109,10 @@ class Solo:
 
     @asynccontextmanager
     async def marked(self) -> AsyncIterator[None]:
-        """Be marked, so that a worker that dies of giving it up is counted, too."""
+        """Be marked while it is given up, so that a worker that dies of that is counted, too; then be remembered."""
         await self._isolation.mark(self)
         yield
-        await self._isolation.clear(self, well=True)
+        await self._isolation.condemn(self)
 
     @asynccontextmanager
     async def _marked(self, alone_no_more: Leave) -> AsyncIterator[Leave]:
@@ -137,6 +154,7 @@ class Isolation:
     Attributes:
         gate: of the process.
         lost: called when a partition turns out to be another's, so that the stage begins anew.
+        suspect_waits_s: how long a suspect lets others go on before it asks to be alone, seconds.
     """
 
     def __init__(
@@ -148,15 +166,20 @@ class Isolation:
         n_slots: int,
         lost: Callable[[], None],
         alone_s: float = ALONE_S,
+        suspect_waits_s: float = SUSPECT_WAITS_S,
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.gate = gate
         self.lost = lost
+        self.suspect_waits_s = suspect_waits_s
         self._holders = holders
         self._group = group
         self._n_slots = n_slots
         self._alone_s = alone_s
+        self._now = now
         self._held: list[Place] = []
         self._watched: dict[tuple[str, int], _Watched] = {}
+        self._killers: dict[tuple[str, int], tuple[bytes, float]] = {}
         self._kept = False
 
     async def begin(
@@ -173,7 +196,7 @@ class Isolation:
             positions: committed offset by (topic id, partition); 0 where none is.
             ends: asks for the offset behind the last record of partitions.
         """
-        self._watched, self._held = {}, [self._place(*key) for key in positions]
+        self._watched, self._killers, self._held = {}, {}, [self._place(*key) for key in positions]
         try:
             async with asyncio.timeout(STORE_LIMIT_S):
                 notes = await self._holders.take({self._place(*key): position for key, position in positions.items()})
@@ -185,6 +208,8 @@ class Isolation:
         idle = []
         for place, note in notes.items():
             key = (place.topic_id, place.partition)
+            if note.killer is not None:
+                self._remember(key, note.killer)
             if note.due and last[key] <= positions[key]:
                 idle.append(place)
             elif note.due:
@@ -223,6 +248,26 @@ class Isolation:
         watched.waiting.add(offset)
         return Solo(offset=offset, deaths=deaths, alone_s=alone_s, _isolation=self, _watched=watched)
 
+    def judged(self, solo: Solo | None, topic_id: str, partition: int, offset: int, identity: bytes) -> Solo | None:
+        """Return how a record runs whose turn has come: as `of` said, unless it was given up here not long ago.
+
+        Args:
+            solo: what `of` said.
+            topic_id, partition, offset: where it stands.
+            identity: what it is known by, in all its copies.
+        """
+        if solo is not None:
+            return replace(solo, identity=identity, known=self._is_killer((topic_id, partition), identity))
+        if not self._is_killer((topic_id, partition), identity):
+            return None
+        watched = _Watched(place=self._place(topic_id, partition), note=Note())
+        return Solo(offset=offset, known=True, identity=identity, _isolation=self, _watched=watched)
+
+    @property
+    def quiet(self) -> bool:
+        """Whether nothing was given up here not long ago."""
+        return not self._killers
+
     async def end(self) -> None:
         """Take the notes back: what was assigned is given up in good order."""
         held, self._held, self._watched = self._held, [], {}
@@ -253,6 +298,13 @@ class Isolation:
         if well:
             await self.ended(solo)
 
+    async def condemn(self, solo: Solo) -> None:
+        """Note that a record was given up."""
+        place = solo._watched.place
+        self._remember((place.topic_id, place.partition), solo.identity)
+        await self._try(self._holders.condemn(place, solo.offset, solo.identity))
+        await self.ended(solo)
+
     async def ended(self, solo: Solo) -> None:
         """Note that a record had its turn."""
         watched = solo._watched
@@ -271,6 +323,18 @@ class Isolation:
         except (TimeoutError, Transient) as error:
             _log.warning("note_not_written", group=self._group, error=repr(error))
             return None
+
+    def _remember(self, key: tuple[str, int], identity: bytes) -> None:
+        self._killers[key] = (identity, self._now() + REMEMBERED_S)
+
+    def _is_killer(self, key: tuple[str, int], identity: bytes) -> bool:
+        if key not in self._killers:
+            return False
+        known, until = self._killers[key]
+        if self._now() > until:
+            del self._killers[key]
+            return False
+        return identity == known
 
     def _place(self, topic_id: str, partition: int) -> Place:
         return Place(group=self._group, topic_id=topic_id, partition=partition)

@@ -16,7 +16,7 @@ from schemas import codec
 from schemas.dead_letters import Why
 from streams.errors import Fatal, Transient, Unprocessable
 from streams.runtime.gate import Gate, Leave
-from streams.runtime.isolation import DEATHS_MAX, Solo
+from streams.runtime.isolation import Solo
 from streams.runtime.lanes import Turn
 from streams.runtime.observer import Observer
 from streams.runtime.outages import KAFKA, Outage, Outages
@@ -113,7 +113,7 @@ class Runner:
 
         if solo is not None and solo.given_up:
             async with solo.marked():
-                await self._give_up(source, trace, _killer(solo), turn, readable=solo.deaths == DEATHS_MAX)
+                await self._give_up(source, trace, _killer(solo), turn, readable=solo.readable)
             acknowledge()
             return
         letter = await self._persist(handle, turn, solo)
@@ -322,6 +322,8 @@ class Runner:
 
 def _killer(solo: Solo) -> DeadLetter:
     message = f"{solo.deaths} workers died while it ran, and all but the first while nothing else did"
+    if solo.known:
+        message = "the same record was given up a short while ago, for workers died while it ran"
     return DeadLetter(reason="kills_worker", message=message, attempts=solo.deaths)
 
 

@@ -1,6 +1,6 @@
 """What every `Holders` does."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import pytest
@@ -15,9 +15,10 @@ THERE = Place(group="rag.index.g1", topic_id="t2", partition=0)
 
 @dataclass(frozen=True, kw_only=True)
 class Processes:
-    """The port as any process has it, by the name of the process."""
+    """The port as any process has it, by the name of the process, and ten minutes that pass."""
 
     named: Callable[[str], Holders]
+    let_pass: Callable[[Place], Awaitable[None]]
 
     async def take(self, holder: str, place: Place = HERE, position: int = 7) -> Note:
         """Take one partition and return its note."""
@@ -28,9 +29,17 @@ class Processes:
 def processes(request: pytest.FixtureRequest) -> Processes:
     if request.param == "double":
         notes: dict[Place, Note] = {}
-        return Processes(named=lambda holder: MemoryHolders(holder=holder, notes=notes))
+
+        async def forget(place: Place) -> None:
+            MemoryHolders(holder="any", notes=notes).forget(place)
+
+        return Processes(named=lambda holder: MemoryHolders(holder=holder, notes=notes), let_pass=forget)
     pool = request.getfixturevalue("pool")
-    return Processes(named=lambda holder: PostgresHolders(pool=pool, holder=holder))
+
+    async def let_pass(place: Place) -> None:
+        await pool.execute("UPDATE holders SET killer_at = killer_at - interval '601 s'")
+
+    return Processes(named=lambda holder: PostgresHolders(pool=pool, holder=holder), let_pass=let_pass)
 
 
 async def test_what_nobody_held_is_taken_without_suspicion(processes: Processes) -> None:
@@ -132,6 +141,33 @@ async def test_an_innocent_one_that_runs_alone_leaves_the_suspect(processes: Pro
     await processes.named("b").clear(HERE, 8, well=True)
 
     assert (await processes.take("b")).suspect == 9
+
+
+async def test_what_was_given_up_is_no_suspect_and_is_remembered_for_a_while(processes: Processes) -> None:
+    await processes.take("a")
+    await processes.named("a").mark(HERE, 9)
+    await processes.take("b")
+    await processes.named("b").mark(HERE, 9)
+
+    await processes.named("b").condemn(HERE, 9, b"it")
+
+    await processes.named("b").leave([HERE])
+    assert await processes.take("c") == Note(holder="c", victim="a", position=0, killer=b"it")
+    await processes.named("c").mark(HERE, 10)
+    await processes.named("c").clear(HERE, 10, well=True)
+    assert (await processes.take("c")).killer == b"it"
+    await processes.let_pass(HERE)
+    assert (await processes.take("c")).killer is None
+
+
+async def test_nobody_condemns_what_is_not_marked(processes: Processes) -> None:
+    await processes.take("a")
+    await processes.named("a").mark(HERE, 9)
+
+    await processes.named("a").condemn(HERE, 8, b"it")
+    await processes.named("b").condemn(HERE, 9, b"it")
+
+    assert (await processes.take("b")).killer is None
 
 
 async def test_a_death_is_explained_by_what_ran_alone_in_another_partition(processes: Processes) -> None:

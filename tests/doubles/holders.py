@@ -39,6 +39,15 @@ class MemoryHolders:
         if self._holds(place) and self.notes[place].alone == offset:
             self.notes[place] = self.notes[place].cleared(offset, well=well)
 
+    async def condemn(self, place: Place, offset: int, killer: bytes) -> None:
+        self._check()
+        if self._holds(place) and self.notes[place].alone == offset:
+            self.notes[place] = self.notes[place].condemned(killer)
+
+    def forget(self, place: Place) -> None:
+        """Let so much time pass that nobody remembers the killer."""
+        self.notes[place] = replace(self.notes[place], killer=None)
+
     async def settle(self, places: Iterable[Place], *, idle: bool) -> None:
         self._check()
         for place in filter(self._holds, places):

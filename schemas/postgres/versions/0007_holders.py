@@ -19,6 +19,8 @@ STATEMENTS = (
         position       bigint NOT NULL DEFAULT 0,        -- committed when a holder last died of an unknown record
         crashes        integer NOT NULL DEFAULT 0,       -- how often in a row it died so there
         due            boolean NOT NULL DEFAULT false,   -- the records from there on have not run alone since
+        killer         bytea,                            -- which record was given up last for killing
+        killer_at      timestamptz,
         changed_at     timestamptz NOT NULL DEFAULT now(),
         PRIMARY KEY (consumer_group, topic_id, partition)
     )

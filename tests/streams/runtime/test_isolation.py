@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from streams.runtime.gate import Gate
-from streams.runtime.holders import Note, Place
+from streams.runtime.holders import REMEMBERED_S, Note, Place
 from streams.runtime.isolation import Isolation, Solo
 from streams.runtime.lanes import Dropped, Slots
 from tests.doubles.holders import MemoryHolders
@@ -22,9 +22,16 @@ class Stage:
 
     def __init__(self, note: Note | None = None, *, alone_s: float = 20.0) -> None:
         self.holders = MemoryHolders(holder="me", notes={} if note is None else {PLACE: note})
-        self.gate, self.slots, self.n_lost = Gate(), Slots(2), 0
+        self.gate, self.slots, self.n_lost, self.now_s = Gate(), Slots(2), 0, 1_000.0
         self.isolation = Isolation(
-            holders=self.holders, gate=self.gate, group=GROUP, n_slots=2, lost=self._lose, alone_s=alone_s
+            holders=self.holders,
+            gate=self.gate,
+            group=GROUP,
+            n_slots=2,
+            lost=self._lose,
+            alone_s=alone_s,
+            suspect_waits_s=0.05,
+            now=lambda: self.now_s,
         )
 
     async def begin(self, position: int = 10, end: int = 100) -> None:
@@ -34,7 +41,10 @@ class Stage:
         await self.isolation.begin({("t1", 0): position}, ends)
 
     def solos(self, *offsets: int) -> list[Solo | None]:
-        return [self.isolation.of("t1", 0, offset) for offset in offsets]
+        return [self.judged(self.isolation.of("t1", 0, offset), offset) for offset in offsets]
+
+    def judged(self, solo: Solo | None, offset: int) -> Solo | None:
+        return self.isolation.judged(solo, "t1", 0, offset, b"record %d" % (offset % 1000))
 
     def alone(self, *offsets: int) -> list[int]:
         """Which of these records run alone."""
@@ -99,8 +109,8 @@ async def test_where_nothing_was_unfinished_nothing_is_due() -> None:
 async def test_other_partitions_are_left_alone() -> None:
     stage = Stage(DEAD)
     await stage.begin()
-    assert stage.isolation.of("t1", 1, 10) is None
-    assert stage.isolation.of("t2", 0, 10) is None
+    for place in (("t1", 1), ("t2", 0)):
+        assert stage.isolation.of(*place, 10) is None
 
 
 async def test_what_is_due_is_settled_when_the_last_has_run() -> None:
@@ -162,6 +172,17 @@ async def test_a_suspect_that_comes_to_an_end_is_none_any_more() -> None:
     assert (stage.note.suspect, stage.note.deaths) == (None, 0)
 
 
+async def test_a_suspect_lets_others_go_on_first() -> None:
+    stage = Stage(replace(DEAD, alone=12))
+    await stage.begin()
+    running = asyncio.create_task(run(stage, stage.solo(12)))
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(1), stage.gate.together(stage.slots):
+        assert stage.note.alone is None
+    await asyncio.wait_for(running, 2)
+    assert stage.note.suspect is None
+
+
 async def test_a_suspect_that_was_cancelled_stays_one() -> None:
     stage = Stage(replace(DEAD, alone=12))
     await stage.begin()
@@ -186,6 +207,46 @@ async def test_at_the_third_death_a_suspect_is_given_up() -> None:
     async with suspect.marked():
         assert stage.note.alone == 12
     assert (stage.note.suspect, stage.note.deaths) == (None, 0)
+
+
+async def test_copies_of_what_was_given_up_are_given_up_unrun_and_unread() -> None:
+    stage = Stage(replace(DEAD, alone=12, suspect=12, deaths=2))
+    await stage.begin()
+    suspect = stage.solo(12)
+    waiting = stage.isolation.of("t1", 0, 3012)
+    assert suspect.readable
+    async with suspect.marked():
+        pass
+    judged = stage.judged(waiting, 3012)
+    assert judged is not None and judged.known
+    assert stage.alone(13, 1013) == []
+    for offset in (1012, 2012):
+        copy = stage.solo(offset)
+        assert (copy.given_up, copy.known, copy.readable) == (True, True, False)
+        async with copy.marked():
+            assert stage.note.alone == offset
+        assert stage.note.alone is None
+
+
+async def test_who_comes_after_knows_what_was_given_up() -> None:
+    stage = Stage(Note(killer=b"record 12"))
+    await stage.begin()
+    assert stage.alone(11, 12) == [12]
+
+
+async def test_what_was_given_up_is_forgotten_some_time_later() -> None:
+    stage = Stage(Note(killer=b"record 12"))
+    await stage.begin()
+    stage.now_s += REMEMBERED_S - 1
+    assert stage.alone(12) == [12]
+    stage.now_s += 2
+    assert stage.alone(12) == []
+
+
+async def test_a_worker_that_dies_of_giving_a_record_up_leaves_it_unreadable() -> None:
+    stage = Stage(replace(DEAD, alone=12, suspect=12, deaths=3))
+    await stage.begin()
+    assert not stage.solo(12).readable
 
 
 async def test_a_suspect_beyond_the_window_still_runs_alone() -> None:

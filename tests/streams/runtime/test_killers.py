@@ -59,7 +59,8 @@ class Bench:
             return {(ORIGIN.topic_id, ORIGIN.partition): 100}
 
         await self.isolation.begin({(ORIGIN.topic_id, ORIGIN.partition): ORIGIN.offset}, ends)
-        solo = self.isolation.of(ORIGIN.topic_id, ORIGIN.partition, ORIGIN.offset)
+        place = (ORIGIN.topic_id, ORIGIN.partition, ORIGIN.offset)
+        solo = self.isolation.judged(self.isolation.of(*place), *place, b"it")
         assert solo is not None
         return solo
 
@@ -132,7 +133,7 @@ async def test_at_the_third_death_the_record_is_given_up_untouched_and_never_run
     assert (why.reason, why.attempts) == ("kills_worker", 3)
     assert bench.n_acknowledged == 1
     assert bench.ears.heard == ["dead_lettered kills_worker"]
-    assert (bench.note.suspect, bench.note.deaths, bench.note.alone) == (None, 0, None)
+    assert bench.note == Note(holder="me", victim="dead", killer=b"it")
 
 
 async def test_a_hook_whose_worker_died_of_the_record_too_gets_it_unread() -> None:
@@ -229,15 +230,20 @@ async def test_what_has_killed_three_workers_is_dead_lettered_and_the_rest_flows
     place = await place_of(broker, topic)
     notes = {place: Note(holder="dead", alone=2, suspect=2, deaths=2)}
     await broker.put(topic, "a", "b", "killer", "c", "d")
+    # as the stage before does when it dies along, before it has committed
+    await broker.put(topic, "killer", "e")
 
     async with running(broker, subject, holders=MemoryHolders(holder="me", notes=notes)):
-        await broker.until_committed(subject.group, topic, 5)
+        await broker.until_committed(subject.group, topic, 7)
 
-    [letter] = await broker.read(dead, before)
-    assert letter.key == b"killer"
-    assert dict(letter.headers)["hr_dlq_reason"] == b"kills_worker"
-    assert set(busy.beside) == {"a", "b", "c", "d"}
-    assert notes[place] == Note(holder=None, victim="dead")
+    letters = await broker.read(dead, before)
+    assert [letter.key for letter in letters] == [b"killer"] * 2
+    headers = [dict(letter.headers) for letter in letters]
+    assert [each["hr_dlq_reason"] for each in headers] == [b"kills_worker"] * 2
+    assert [each["hr_dlq_offset"] for each in headers] == [b"2", b"5"]
+    assert set(busy.beside) == {"a", "b", "c", "d", "e"}
+    assert notes[place].suspect is None
+    assert notes[place].killer is not None
 
 
 @pytest.mark.integration
