@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,6 +19,8 @@ from streams.ports import Cancellations, Claimed, Ended, Ending, QuestionStore
 from streams.runtime.record import CLAIMED, FLUSH, Claim, Flush, Inbound, Outbound
 
 LAPSES_MAX: Final = 3
+LAPSES_ALONE: Final = 2
+"""From here on one such question at a time is answered in a process, as another of them may be what ends it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +39,7 @@ class Generate:
     lease_s: float
     pause_s: float = 0.03
     _here: set[QueryId] = field(default_factory=set, init=False)
+    _alone: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def __call__(self, record: Inbound[EvidenceRetrieved]) -> AsyncIterator[Outbound | Flush | Claim]:
         """Claim the question, then yield its tokens and, once its end is stored, that.
@@ -57,8 +60,9 @@ class Generate:
             return
         self._here.add(query)
         try:
-            with self.cancellations.watching(query) as nudged:
-                claim = await self.questions.claim(query)
+            async with AsyncExitStack() as held:
+                nudged = held.enter_context(self.cancellations.watching(query))
+                claim = await self._claim(query, held)
                 self.observer.claimed(_how(claim))
                 if claim is None:
                     return
@@ -75,6 +79,23 @@ class Generate:
                     raise
         finally:
             self._here.discard(query)
+
+    async def _claim(self, query: QueryId, held: AsyncExitStack) -> Claimed | None:
+        """Claim the question; where workers have died of it or beside it, once no other such one is answered here."""
+        claim = await self.questions.claim(query)
+        if claim is None or not LAPSES_ALONE <= claim.lapses < LAPSES_MAX:
+            return claim
+        if self._alone.locked():
+            # unclaimed, it is not blamed for what ends the process meanwhile
+            await self.questions.release(query, claim.attempt)
+            try:
+                async with asyncio.timeout(claim.left_s):
+                    await held.enter_async_context(self._alone)
+            except TimeoutError:
+                return None
+            return await self.questions.claim(query)
+        await held.enter_async_context(self._alone)
+        return claim
 
     async def _attempt(
         self, found: EvidenceRetrieved, claim: Claimed, nudged: asyncio.Event

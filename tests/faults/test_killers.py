@@ -20,6 +20,7 @@ from tests.e2e.api import Api
 from tests.faults.killing_worker import VARIABLE
 from tests.faults.poison import records
 from tests.faults.run import one_worker_per_lane, two_of_each
+from tests.slow_model import slow, writing
 from tests.stack import Stack, running
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(420)]
@@ -131,7 +132,12 @@ def ask(stack: Stack, question: str) -> tuple[str, Mapping[str, Any]]:
 
 def test_a_document_and_a_question_that_kill_are_given_up_at_the_third_death(tmp_path: Path) -> None:
     deaths = tmp_path / "deaths"
-    with running(tmp_path / "home", options(one_worker_per_lane, deaths)) as stack, ThreadPoolExecutor() as threads:
+    whole = options(one_worker_per_lane, deaths)
+    with (
+        writing(slow(between_s=0.1)) as model,
+        running(tmp_path / "home", msgspec.structs.replace(whole, env={**whole.env, **model.env})) as stack,
+        ThreadPoolExecutor() as threads,
+    ):
         killers = Killers(stack=stack, deaths=deaths)
         Api.connect(stack.url, "acme-key").put(*(neighbour("first", n) for n in range(4)))
         asking = threads.submit(Killers(stack=stack, deaths=deaths).question, "kills-generate-by-crash")

@@ -1,7 +1,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, cast
 
 import pytest
@@ -123,9 +123,9 @@ class Stand:
         await until(lambda: self.told == text)
 
 
-def retrieved(evidence: Sequence[Evidence] = EVIDENCE) -> Inbound[EvidenceRetrieved]:
+def retrieved(evidence: Sequence[Evidence] = EVIDENCE, query: str = "q1") -> Inbound[EvidenceRetrieved]:
     event = EvidenceRetrieved(
-        query="q1",
+        query=query,
         tenant="acme",
         text="How is the gate opened?",
         reply_partition=1,
@@ -271,6 +271,43 @@ async def test_a_question_whose_workers_died_three_times_is_refused_and_not_ackn
 
     assert refused.value.reason == "kills_worker"
     assert stand.outs == []
+
+
+async def test_of_questions_whose_workers_died_twice_one_at_a_time_is_answered() -> None:
+    slow = Slow()
+    stand = Stand(QuestionRow(state="claimed", attempt=2, claimed_by="dead", lapsed=True, lapses=1), answerer=slow)
+    rows = stand.questions.rows
+    rows[QueryId("q2")] = QuestionRow(state="claimed", attempt=2, claimed_by="dead", lapsed=True, lapses=1)
+    first = stand.begin()
+    await until(lambda: slow.asked == 1)
+    second = asyncio.create_task(stand.run(retrieved(query="q2")))
+    await until(lambda: rows[QueryId("q2")].lapses == 2)
+
+    # who waits holds no claim, so it is not blamed for what ends the process now
+    await until(lambda: rows[QueryId("q2")].claimed_by is None)
+    assert slow.asked == 1
+    slow.say("One.", "")
+    await first
+    await until(lambda: slow.asked == 2)
+    slow.say("Two.", "")
+    await second
+    assert [row.outcome for row in rows.values()] == ["done", "done"]
+    assert rows[QueryId("q2")].lapses == 2
+
+
+async def test_a_question_that_waits_to_be_the_only_one_of_its_kind_waits_until_its_deadline() -> None:
+    slow = Slow()
+    stand = Stand(QuestionRow(state="claimed", attempt=2, claimed_by="dead", lapsed=True, lapses=1), answerer=slow)
+    stand.questions.rows[QueryId("q2")] = replace(stand.row)
+    first = stand.begin()
+    await until(lambda: slow.asked == 1)
+    stand.questions.left_s = 0.02
+
+    await asyncio.wait_for(stand.run(retrieved(query="q2")), 2)
+
+    assert slow.asked == 1
+    slow.say("One.", "")
+    await first
 
 
 async def test_a_question_whose_workers_died_twice_is_answered() -> None:
