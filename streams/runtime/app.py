@@ -18,7 +18,7 @@ from backbone.settings import KafkaSettings
 from schemas import codec
 from streams.runtime.consumer import SafeConsumer, SafeTransport
 from streams.runtime.holders import Holders
-from streams.runtime.isolation import Isolation, Solo
+from streams.runtime.isolation import WINDOW_MIN, Isolation, Solo
 from streams.runtime.lanes import Claims, Lanes, Slots, Turn
 from streams.runtime.observer import Sample
 from streams.runtime.record import Origin
@@ -114,7 +114,7 @@ class StageApp:
                 holders=holders,
                 gate=runner.gate,
                 group=self.stage.group,
-                n_slots=self.stage.slots,
+                window=max(self.stage.slots, WINDOW_MIN),
                 lost=lambda: self.consumer.begin_anew(),
             )
         self.faust = self._make_app(settings, consumer)

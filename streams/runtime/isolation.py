@@ -6,8 +6,9 @@ it starts; where the next holder finds the mark, the record has killed once more
 A record may stand in the log several times, since a worker that dies so has not committed the stage before, which
 publishes it again. So what was given up is remembered for a while, and given up again without being run.
 
-Not all records can be looked at so, for each waits for the others. The window holds as many from the committed offset
-on as the stage has slots, and each is alone for a bounded time; both double with every further death at that offset.
+Not all records can be looked at so, for each waits for the others. The window holds the first ones from the committed
+offset on: as many as the stage has slots, and some that were done and not committed. Each is alone for a bounded time.
+Window and time double with every further death at that offset.
 """
 
 import asyncio
@@ -24,6 +25,7 @@ from streams.runtime.holders import REMEMBERED_S, Holders, Note, Place
 from streams.runtime.lanes import Dropped, Slots
 
 DEATHS_MAX = 3
+WINDOW_MIN = 16
 ALONE_S = 20.0
 SUSPECT_WAITS_S = 3.0
 """What others get done and committed before a suspect may end the worker once more."""
@@ -155,6 +157,8 @@ class Isolation:
         gate: of the process.
         lost: called when a partition turns out to be another's, so that the stage begins anew.
         suspect_waits_s: how long a suspect lets others go on before it asks to be alone, seconds.
+
+    `window` records of a partition run alone after a first death there, each for `alone_s` at most.
     """
 
     def __init__(
@@ -163,7 +167,7 @@ class Isolation:
         holders: Holders,
         gate: Gate,
         group: str,
-        n_slots: int,
+        window: int,
         lost: Callable[[], None],
         alone_s: float = ALONE_S,
         suspect_waits_s: float = SUSPECT_WAITS_S,
@@ -174,7 +178,7 @@ class Isolation:
         self.suspect_waits_s = suspect_waits_s
         self._holders = holders
         self._group = group
-        self._n_slots = n_slots
+        self._window = window
         self._alone_s = alone_s
         self._now = now
         self._held: list[Place] = []
@@ -213,7 +217,9 @@ class Isolation:
             if note.due and last[key] <= positions[key]:
                 idle.append(place)
             elif note.due:
-                self._watched[key] = _Watched(place=place, note=note, n_left=self._window(note), end=last[key])
+                self._watched[key] = _Watched(
+                    place=place, note=note, n_left=self._window * _doubled(note), end=last[key]
+                )
             elif note.suspect is not None:
                 self._watched[key] = _Watched(place=place, note=note)
         if self._watched:
@@ -338,9 +344,6 @@ class Isolation:
 
     def _place(self, topic_id: str, partition: int) -> Place:
         return Place(group=self._group, topic_id=topic_id, partition=partition)
-
-    def _window(self, note: Note) -> int:
-        return self._n_slots * _doubled(note)
 
 
 def _doubled(note: Note) -> int:

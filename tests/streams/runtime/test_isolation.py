@@ -18,7 +18,7 @@ PLACE = Place(group=GROUP, topic_id="t1", partition=0)
 
 
 class Stage:
-    """A stage of two slots whose partition ended at offset 100 when it was assigned."""
+    """A stage with a window of two whose partition ended at offset 100 when it was assigned."""
 
     def __init__(self, note: Note | None = None, *, alone_s: float = 20.0) -> None:
         self.holders = MemoryHolders(holder="me", notes={} if note is None else {PLACE: note})
@@ -27,7 +27,7 @@ class Stage:
             holders=self.holders,
             gate=self.gate,
             group=GROUP,
-            n_slots=2,
+            window=2,
             lost=self._lose,
             alone_s=alone_s,
             suspect_waits_s=0.05,
@@ -78,7 +78,7 @@ async def test_no_record_runs_alone_where_the_holder_before_left_in_good_order()
     assert stage.note.holder == "me"
 
 
-async def test_after_a_death_as_many_as_the_stage_has_slots_run_alone() -> None:
+async def test_after_a_death_the_first_records_run_alone() -> None:
     stage = Stage(DEAD)
     await stage.begin()
     assert stage.alone(10, 14, 15, 16) == [10, 14]

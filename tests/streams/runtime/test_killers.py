@@ -12,7 +12,7 @@ from schemas.topics import DEAD_LETTERS, Topic
 from streams.errors import Transient
 from streams.runtime.gate import Gate
 from streams.runtime.holders import Note, Place
-from streams.runtime.isolation import Isolation, Solo
+from streams.runtime.isolation import WINDOW_MIN, Isolation, Solo
 from streams.runtime.lanes import Slots, Turn
 from streams.runtime.record import CLAIMED, Claim, Flush, Inbound, Outbound
 from streams.runtime.runner import Runner
@@ -46,7 +46,7 @@ class Bench:
             jitter=lambda low, high: 0.01,
         )
         self.isolation = Isolation(
-            holders=self.holders, gate=self.gate, group="rag.retrieve", n_slots=2, lost=lambda: None
+            holders=self.holders, gate=self.gate, group="rag.retrieve", window=2, lost=lambda: None
         )
         self.n_acknowledged = 0
 
@@ -208,15 +208,15 @@ async def test_after_a_death_the_first_records_of_each_partition_run_alone_and_t
     subject = stage_of(topic, busy)
     notes = {await place_of(broker, topic, n): Note(holder="dead") for n in (0, 1)}
     for partition in (0, 1):
-        await broker.put(topic, *(f"{partition}-{n}" for n in range(20)), partition=partition)
+        await broker.put(topic, *(f"{partition}-{n}" for n in range(40)), partition=partition)
 
     async with running(broker, subject, holders=MemoryHolders(holder="me", notes=notes)):
-        await broker.until_committed(subject.group, topic, 40)
+        await broker.until_committed(subject.group, topic, 80)
         assert [(note.holder, note.due) for note in notes.values()] == [("me", False)] * 2
 
     alone = {text for text, others in busy.beside.items() if not others}
-    assert {f"{partition}-{n}" for partition in (0, 1) for n in range(4)} <= alone
-    assert len(alone) < 20
+    assert {f"{partition}-{n}" for partition in (0, 1) for n in range(WINDOW_MIN)} <= alone
+    assert len(alone) < 60
     assert [note.holder for note in notes.values()] == [None, None]
 
 
