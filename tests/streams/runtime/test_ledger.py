@@ -1,10 +1,10 @@
 """The offset ledger: nothing unfinished is ever committed over."""
 
-from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from streams.runtime.ledger import Ledger
+from tests.examples import examples
 
 
 def ledger_of(*offsets: int, start: int | None = None) -> Ledger:
@@ -116,5 +116,5 @@ class LedgerAgainstAModel(RuleBasedStateMachine):
         self.reached = position
 
 
-LedgerAgainstAModel.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+LedgerAgainstAModel.TestCase.settings = examples(150, steps=40)
 TestLedgerAgainstAModel = LedgerAgainstAModel.TestCase
