@@ -56,9 +56,10 @@ def table(entries: Iterable[Entry]) -> str:
             f"{entry['part']:<24}{first['rss_bytes'] / 1e6:>11.0f}{entry['rss_bytes'] / 1e6:>10.0f}"
             f"{first['handles']:>16}{entry['handles']:>7}"
         )
+    repeated = sum(entry["kind"] == "repeated" for entry in entries)
     waiting = sum(entry["records"] for entry in entries if entry["kind"] == "lag")
     wall_s = entries[-1]["at"] - entries[0]["at"] if entries else 0.0
-    lines.append(f"records that wait at the end: {waiting}; wall time: {wall_s:.0f} s")
+    lines.append(f"records that were repeated: {repeated}, that wait at the end: {waiting}; wall time: {wall_s:.0f} s")
     return "\n".join(lines)
 
 

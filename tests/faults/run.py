@@ -23,6 +23,7 @@ from schemas.events import QueryFinished
 from schemas.topics import RESULTS
 from tests.faults.checker import GRACE_S, Verdict, check, report
 from tests.faults.disturbing import freeze, kill, watch
+from tests.faults.duplicating import Duplicating
 from tests.faults.figures import table
 from tests.faults.gauges import await_no_lag, note_processes
 from tests.faults.history import History, read
@@ -238,15 +239,20 @@ def results(stack: Stack) -> list[QueryFinished]:
 
 async def _disturbed(stack: Stack, loads: Sequence[Load], history: History, plan: Plan) -> None:
     poison = Poison(kafka=stack.kafka, history=history)
+    repeating = Duplicating(kafka=stack.kafka, rng=random.Random(f"{plan.seed}/repeated"), history=history)
     quiet = asyncio.Event()
     watching = asyncio.create_task(watch(stack, history, quiet))
-    working = [asyncio.create_task(load.run()) for load in loads] + [asyncio.create_task(poison.run())]
+    working = [asyncio.create_task(load.run()) for load in loads] + [
+        asyncio.create_task(poison.run()),
+        asyncio.create_task(repeating.run()),
+    ]
     end = time.monotonic() + plan.settle_s
     while history.counts["visible"] < WARM and time.monotonic() < end:
         await _unless_broken(working, 0.1)
     note_processes(stack, history, "gauge_before")
     await _disturb(stack, history, plan, working)
     poison.stop.set()
+    repeating.stop.set()
     for load in loads:
         load.stop.set()
     history.add("load_ended")
