@@ -17,6 +17,7 @@ from gateway import (
     queries,
     retrying,
     search,
+    verifications,
 )
 from gateway.middleware import Edge
 from gateway.ports import Services
@@ -46,7 +47,18 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> FastAPI
         lifespan=lifespan,
         redirect_slashes=False,
     )
-    for module in (documents, retrying, lifecycle_events, queries, cancelling, feedback, search, dead_letters, health):
+    for module in (
+        documents,
+        retrying,
+        lifecycle_events,
+        queries,
+        cancelling,
+        feedback,
+        search,
+        dead_letters,
+        verifications,
+        health,
+    ):
         app.include_router(module.router)
     problems.register(app)
     app.add_middleware(Edge, body_max_bytes=settings.body_max_bytes)

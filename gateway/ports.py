@@ -313,6 +313,22 @@ class LetterRows(Protocol):
         ...
 
 
+class VerificationRows(Protocol):
+    """Verifications that were asked for. Methods raise `Problem` 503 where Postgres is away."""
+
+    async def ask(self, *, repair: bool) -> Mapping[str, Any]:
+        """Ask for one; return its description."""
+        ...
+
+    async def find(self, id: str, *, after: int, limit: int) -> Mapping[str, Any] | None:
+        """Return one with `limit` of its findings, those behind the first `after`."""
+        ...
+
+    async def coverage(self) -> Sequence[Mapping[str, Any]]:
+        """Return how far each generation has come."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """All that the routes use.
@@ -331,6 +347,7 @@ class Services:
     swept: SweptRows
     idempotency: KeyRows
     letters: LetterRows
+    verifications: VerificationRows
     record_at: Callable[[str, int, int], Awaitable[Received | None]]
     replies: Replies
     lifecycle: SharedLog

@@ -28,6 +28,7 @@ from gateway.sse import OpenStreams
 from gateway.sweeper import Sweeper
 from gateway.swept_rows import PostgresSweptRows
 from gateway.topic_id import TopicId
+from gateway.verification_rows import PostgresVerificationRows
 from schemas.topics import ANSWERS, INGEST, LIFECYCLE
 
 _LIFECYCLE_MEMORY_BYTES: Final = 1024 * 1024
@@ -76,6 +77,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 swept=PostgresSweptRows(pool=pool, republish_after_s=settings.republish_after_ms / 1000),
                 idempotency=PostgresKeyRows(pool=pool),
                 letters=PostgresLetterRows(pool=pool),
+                verifications=PostgresVerificationRows(pool=pool),
                 record_at=partial(record_at, settings),
                 replies=replies,
                 lifecycle=lifecycle,

@@ -64,5 +64,17 @@ class Operations:
         """Try a failed document again; returns `how`: redrive or reissue."""
         return self._json("POST", f"/v1/documents/{quote(document, safe='')}/retry")
 
+    def verify(self, *, repair: bool) -> Json:
+        """Have log and tables compared, and what differs done again with `repair`; returns the verification."""
+        return self._json("POST", "/v1/verifications", body={"repair": repair})
+
+    def verification(self, id: str, *, after: int = 0) -> Json:
+        """Return how far a verification is, and its findings behind the first `after`."""
+        return self._json("GET", f"/v1/verifications/{quote(id, safe='')}", params={"after": str(after)})
+
+    def coverage(self) -> list[Json]:
+        """Return how far each generation has come."""
+        return list(msgspec.json.decode(self.client.request("GET", "/v1/coverage")))
+
     def _json(self, method: str, path: str, **more: Any) -> Json:
         return dict(msgspec.json.decode(self.client.request(method, path, **more)))

@@ -4,7 +4,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -36,6 +36,7 @@ from schemas.topics import (
 from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.control_feed import ControlFeed
 from streams.adapters.kafka_documents import KafkaDocuments
+from streams.adapters.kafka_drift import KafkaDrift
 from streams.adapters.kafka_feed import KafkaFeed
 from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
@@ -43,6 +44,7 @@ from streams.adapters.lexical_slot import own_slot
 from streams.adapters.parse_pool import ParsePool
 from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
+from streams.adapters.postgres_drift import PostgresDrift, PostgresVerifications
 from streams.adapters.postgres_evals import PostgresEvals
 from streams.adapters.postgres_generation import PostgresGeneration
 from streams.adapters.postgres_holders import PostgresHolders
@@ -69,6 +71,7 @@ from streams.lifecycle.handler import Project
 from streams.operator.duty import Duty
 from streams.operator.handler import Register
 from streams.operator.redrive import Redrive
+from streams.operator.verify import Verify
 from streams.outcome import FailedDocument, FailedQuestion
 from streams.retrieve.handler import Retrieve
 from streams.runtime.consumer import SafeConsumer
@@ -384,6 +387,13 @@ def operator(parts: Parts) -> Stage:
     parts.duties.append(
         Duty(name="redrive", round=redrive.round, every_s=_DUTY_S, woken=parts.control().woken("redrive"))
     )
+    verify = Verify(
+        verifications=PostgresVerifications(pool=parts.pool, generation=parts.generation.name),
+        open_log=lambda: nullcontext(_log_side(parts)),
+        tables=PostgresDrift(pool=parts.pool, generation=parts.generation.name),
+        sender=parts.sender,
+    )
+    parts.duties.append(Duty(name="verify", round=verify.round, every_s=_DUTY_S, woken=parts.control().woken("verify")))
     # its own dead letters are left out: each would make another one
     first, *others = (DEAD_LETTERS.named(stage) for stage in STAGES if stage != "operator")
     return Stage(
@@ -396,6 +406,23 @@ def operator(parts: Parts) -> Stage:
         deadline_s=30,
         decode=False,
         whole=False,
+    )
+
+
+def _log_side(parts: Parts) -> KafkaDrift:
+    chunker, generation = parts.generation.chunker, parts.generation.name
+    return KafkaDrift(
+        settings=parts.settings,
+        blobs=parts.blobs,
+        chunker=chunker,
+        generation=generation,
+        stages=(
+            ("rag.intake", INGEST.name),
+            (f"rag.chunk.{chunker}", DOCUMENTS.name),
+            (f"rag.embed.{generation}", CHUNKS.named(chunker).name),
+            (f"rag.index.{generation}", EMBEDDINGS.named(generation).name),
+            ("rag.lifecycle", LIFECYCLE.name),
+        ),
     )
 
 

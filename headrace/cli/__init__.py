@@ -2,7 +2,7 @@
 
 import typer
 
-from headrace.cli import ask, dlq, documents, groups, ingest, processes, questions, search, stack, sync
+from headrace.cli import ask, dlq, documents, groups, ingest, processes, questions, search, stack, sync, verify
 
 app = typer.Typer(
     name="headrace",
@@ -19,6 +19,7 @@ app.command()(questions.cancel)
 app.command()(questions.feedback)
 app.command()(search.search)
 app.command()(dlq.retry)
+app.command()(verify.verify)
 app.add_typer(documents.app, name="documents")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(groups.app, name="groups", rich_help_panel="Processes of a stack of your own")

@@ -75,6 +75,8 @@ class Reissue:
     ) -> AsyncIterator[Outbound | Flush]:
         """Publish the version under the lock of its document; `superseded` where there is a newer one.
 
+        Of a document that neither log nor store know, a tombstone is published.
+
         Raises:
             Unprocessable: neither log nor store know the version.
             Transient: Kafka or Postgres is away.
@@ -109,6 +111,9 @@ class Reissue:
             submission = await self.log.submission(latest.submission)
             if submission is not None:
                 return submission
+        if latest is None:
+            # Nobody knows of it: whatever is left of it anywhere goes.
+            return Held(event=None)
         raise Unprocessable(
             "not_in_log",
             f"version {version} of {str(key)!r} is neither in the documents topic nor in the ingest topic any more; "

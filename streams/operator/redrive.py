@@ -62,7 +62,7 @@ class Redrive:
             return
         key = DocumentKey(Tenant(letter.tenant), DocumentId(letter.document))
         headers = {codec.REISSUE_HEADER: str(letter.version).encode()}
-        await _acknowledged(self.sender.send(INGEST.name, key=key.encode(), value=REISSUE_VALUE, headers=headers))
+        await acknowledged(self.sender.send(INGEST.name, key=key.encode(), value=REISSUE_VALUE, headers=headers))
         task.become("redriven")
 
     async def _send_again(self, task: Task) -> None:
@@ -75,7 +75,7 @@ class Redrive:
         if letter.place.stage == "intake" and not any(name == codec.ORIGIN_HEADER for name, _ in headers):
             place = f"{letter.why.topic_id}/{letter.why.partition}/{letter.why.offset}"
             headers.append((codec.ORIGIN_HEADER, place.encode()))
-        await _acknowledged(self.sender.send(letter.why.topic, key=record.key, value=record.value, headers=headers))
+        await acknowledged(self.sender.send(letter.why.topic, key=record.key, value=record.value, headers=headers))
         task.become("redriven")
 
 
@@ -84,7 +84,12 @@ def _as_they_were(record: StoredRecord) -> list[tuple[str, bytes | None]]:
     return [(name, value) for name, value in pairs if not name.startswith(PREFIX)]
 
 
-async def _acknowledged(sent: Awaitable[Any]) -> None:
+async def acknowledged(sent: Awaitable[Any]) -> None:
+    """Wait until Kafka has a record.
+
+    Raises:
+        Transient: it does not take it.
+    """
     try:
         await sent
     except PublishFailed as error:

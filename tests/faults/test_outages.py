@@ -168,8 +168,9 @@ def went_through(stack: Stack, part: str, how: str, away_s: float) -> None:
             time.sleep(away_s)
         time.sleep(AFTER_S)
     judge(stack, visitors, restarts)
-    assert visitors.heard["document 202"] >= 10
-    assert visitors.heard["question done"] >= 5
+    # beside what was refused meanwhile
+    assert visitors.heard["document 202"] >= 3
+    assert visitors.heard["question done"] >= 3
 
 
 @pytest.fixture

@@ -37,6 +37,7 @@ from tests.doubles.gateway import (
     MemorySweptRows,
 )
 from tests.doubles.letter_rows import MemoryLetterRows
+from tests.doubles.verification_rows import MemoryVerificationRows
 
 KEYS = {
     "acme-key": {"tenant": "acme", "groups": ["staff"]},
@@ -59,6 +60,7 @@ class Gateway:
     documents: MemoryDocumentRows
     questions: MemoryQuestionRows
     letters: MemoryLetterRows
+    verifications: MemoryVerificationRows
     records: dict[tuple[str, int, int], Received]
     swept: MemorySweptRows
     services: Services
@@ -84,6 +86,7 @@ async def gateway_in_memory(
     documents = beside.documents if beside else MemoryDocumentRows()
     questions = beside.questions if beside else MemoryQuestionRows()
     letters = MemoryLetterRows(documents=documents)
+    verifications = MemoryVerificationRows()
     records: dict[tuple[str, int, int], Received] = {}
     kafka = beside.replies if beside else MemoryReplies()
     sender = MemorySender(answers=kafka.log)
@@ -122,6 +125,7 @@ async def gateway_in_memory(
             swept=swept,
             idempotency=MemoryKeyRows(),
             letters=letters,
+            verifications=verifications,
             record_at=record_at,
             replies=replies,
             lifecycle=lifecycle,
@@ -160,6 +164,7 @@ async def gateway_in_memory(
             documents=documents,
             questions=questions,
             letters=letters,
+            verifications=verifications,
             records=records,
             swept=swept,
             services=app.state.services,

@@ -1,0 +1,56 @@
+"""`headrace verify`: whether log and tables agree, and having what differs done again."""
+
+import time
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from headrace.cli.output import ApiKey, AsJson, ExitCode, Url, console, errors, gateway, print_json
+from headrace.operations import Operations
+
+SHOWN = 50
+
+
+def verify(
+    repair: Annotated[bool, typer.Option("--repair", help="Have what differs done again, from the log.")] = False,
+    timeout: Annotated[float, typer.Option("--timeout", min=1, help="Longest time to wait, s.")] = 600.0,
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Compare log and tables, document by document. Exit code 1 where they differ, or it did not come to an end."""
+    with gateway(url, api_key, as_json=as_json) as client:
+        operations = Operations(client=client)
+        found = operations.verify(repair=repair)
+        deadline = time.monotonic() + timeout
+        while found["state"] not in ("finished", "failed") and time.monotonic() < deadline:
+            time.sleep(0.3)
+            found = operations.verification(found["id"])
+    if as_json:
+        print_json(found)
+    elif found["state"] == "finished":
+        _show(found["progress"], found["findings"])
+    else:
+        why = found["why"] or "it has not come to an end; the operator stage does it when it runs"
+        errors().print(f"verification {found['id']} is {found['state']}: {escape(why)}")
+    if found["state"] != "finished" or found["findings"]:
+        raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _show(progress: dict[str, object], findings: list[dict[str, object]]) -> None:
+    if not findings:
+        console().print(f"{progress['n_documents']} documents, no difference")
+        return
+    table = Table("kind", "document", "version", "what differs", "", box=None)
+    for each in findings[:SHOWN]:
+        of = f"{each['tenant']}/{each['document']}"
+        done = "done again" if each["reissued_at"] else ""
+        table.add_row(*(escape(str(cell)) for cell in (each["kind"], of, each["version"], each["detail"], done)))
+    console(whole_lines=True).print(table)
+    console().print(
+        f"{progress['n_documents']} documents, {progress['n_differences']} differences: {progress['kinds']}"
+    )
+    if not all(each["reissued_at"] for each in findings):
+        console().print("have them done again with: headrace verify --repair")

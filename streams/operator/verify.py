@@ -1,0 +1,162 @@
+"""Verification: looks at log and tables, counts only what still differs at a second look, and re-issues if asked to."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+import structlog
+
+from schemas import codec
+from schemas.ids import DocumentKey
+from schemas.topics import INGEST
+from streams.errors import Transient
+from streams.operator.drift import CATCHING_UP, Difference, Logged, Stored, differences
+from streams.operator.redrive import REISSUE_VALUE, acknowledged
+from streams.runtime.runner import Sender
+
+SECOND_LOOK_S: Final = 3.0
+YOUNG_S: Final = 30.0
+"""A version that was accepted less long ago may simply be on its way."""
+FINDINGS_MAX: Final = 10_000
+_log = structlog.get_logger(__name__)
+
+
+class LogSide(Protocol):
+    """What the topics of documents, chunks and embeddings hold. Methods raise `Transient` when Kafka is away."""
+
+    async def look(self) -> Mapping[DocumentKey, Logged]:
+        """Read on to the ends as they are now, and return what stands last of each document."""
+        ...
+
+    async def lag(self) -> int:
+        """Return how many records the stages between acceptance and index have yet to handle."""
+        ...
+
+
+class TableSide(Protocol):
+    """What the tables hold. Methods raise `Transient` when Postgres is away."""
+
+    async def look(self, keys: Collection[DocumentKey] | None = None) -> Mapping[DocumentKey, Stored]:
+        """Return what is stored of all documents, or of these, as of one moment."""
+        ...
+
+
+@dataclass(slots=True, kw_only=True)
+class Verification:
+    """One that was asked for. `progress` and `found` are kept as they are given."""
+
+    id: str
+    repair: bool
+
+
+class VerificationStore(Protocol):
+    """Verifications that were asked for. Methods raise `Transient` when it is away."""
+
+    def next(self) -> AbstractAsyncContextManager[Verification | None]:
+        """Take the one that has waited longest, or whose worker died; a lease is renewed while the block runs."""
+        ...
+
+    async def progress(self, id: str, told: Mapping[str, Any]) -> None:
+        """Say how far it is."""
+        ...
+
+    async def found(self, id: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool) -> None:
+        """Keep findings; the same one again changes nothing but when it was re-issued."""
+        ...
+
+    async def finish(self, id: str, told: Mapping[str, Any], *, why: str | None = None) -> None:
+        """It is done; `why`: it failed."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verify:
+    """Carries out verifications.
+
+    Attributes:
+        verifications: what was asked for.
+        open_log: gives a log that was not read yet.
+        tables: the other side.
+        sender: takes re-issues.
+        second_look_s: pause before it.
+    """
+
+    verifications: VerificationStore
+    open_log: Callable[[], AbstractAsyncContextManager[LogSide]]
+    tables: TableSide
+    sender: Sender
+    second_look_s: float = SECOND_LOOK_S
+    young_s: float = YOUNG_S
+
+    async def round(self) -> None:
+        """Carry out all that wait.
+
+        Raises:
+            Transient: Kafka or Postgres is away; another round begins anew.
+        """
+        while True:
+            async with self.verifications.next() as asked:
+                if asked is None:
+                    return
+                try:
+                    await self._carry_out(asked)
+                except Transient:
+                    raise
+                except Exception as error:
+                    _log.exception("verification_failed", verification=asked.id)
+                    why = f"{type(error).__name__}; see the log of the operator stage"
+                    await self.verifications.finish(asked.id, {}, why=why)
+
+    async def _carry_out(self, asked: Verification) -> None:
+        async with self.open_log() as log:
+            logged = await log.look()
+            await self.verifications.progress(asked.id, {"n_logged": len(logged)})
+            stored = await self.tables.look()
+            keys = logged.keys() | stored.keys()
+            await self.verifications.progress(asked.id, {"n_documents": len(keys)})
+            suspects = {key for key in keys if self._differences(key, logged, stored)}
+            found = await self._second_look(log, suspects) if suspects else []
+        if asked.repair:
+            await self._reissue(found)
+        await self.verifications.found(asked.id, found[:FINDINGS_MAX], seen_by="operator", reissued=asked.repair)
+        kinds = Counter(each.kind for each in found)
+        told = {"n_documents": len(keys), "n_differences": len(found), "kinds": dict(kinds)}
+        await self.verifications.finish(asked.id, told)
+        _log.info("verified", verification=asked.id, repair=asked.repair, **told)
+
+    async def _second_look(self, log: LogSide, suspects: Collection[DocumentKey]) -> list[Difference]:
+        """Return what still differs, without what is on its way."""
+        await asyncio.sleep(self.second_look_s)
+        busy = await log.lag() > 0
+        # the tables first: what the log has got since is newer than they are, and shows as a lag
+        stored = await self.tables.look(suspects)
+        logged = await log.look()
+        found = []
+        for key in suspects:
+            young = key in stored and stored[key].age_s < self.young_s
+            for each in self._differences(key, logged, stored):
+                if not ((busy or young) and each.kind in CATCHING_UP):
+                    found.append(each)
+        return sorted(found, key=lambda each: (str(each.key), each.kind))
+
+    def _differences(
+        self, key: DocumentKey, logged: Mapping[DocumentKey, Logged], stored: Mapping[DocumentKey, Stored]
+    ) -> list[Difference]:
+        return differences(key, logged.get(key) or Logged(), stored.get(key) or Stored())
+
+    async def _reissue(self, found: Sequence[Difference]) -> None:
+        versions = {each.key: each.version for each in found}
+        sent: list[Awaitable[Any]] = [
+            self.sender.send(
+                INGEST.name,
+                key=key.encode(),
+                value=REISSUE_VALUE,
+                headers={codec.REISSUE_HEADER: str(version).encode()},
+            )
+            for key, version in versions.items()
+        ]
+        for each in sent:
+            await acknowledged(each)

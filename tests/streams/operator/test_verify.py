@@ -1,0 +1,99 @@
+"""Carrying out verifications, on doubles."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from schemas.topics import INGEST
+from streams.errors import Transient
+from streams.operator.drift import Logged, Stored
+from streams.operator.verify import LogSide, Verification, Verify
+from tests.doubles.publisher import MemoryPublisher
+from tests.doubles.verifications import MemoryLogSide, MemoryTableSide, MemoryVerifications
+from tests.streams.operator.test_drift import FINE, KEY, logged
+
+STALE = replace(FINE, contents=Stored().contents, age_s=60)
+"""The live version lacks its chunks."""
+LATE = Stored(latest=3, age_s=60)
+"""No version is live."""
+
+
+@dataclass(kw_only=True)
+class Bench:
+    """A verification over what both sides show at one look after the other."""
+
+    tables: list[Stored]
+    log: list[Logged] = field(default_factory=lambda: [logged()])
+    behind: int = 0
+    repair: bool = False
+    verifications: MemoryVerifications = field(default_factory=MemoryVerifications)
+    publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
+
+    async def kinds(self) -> list[str]:
+        self.verifications.asked.append(Verification(id="v", repair=self.repair))
+        log = MemoryLogSide(looks=[{KEY: each} for each in self.log], behind=self.behind)
+
+        @asynccontextmanager
+        async def open_log() -> AsyncIterator[LogSide]:
+            yield log
+
+        verify = Verify(
+            verifications=self.verifications,
+            open_log=open_log,
+            tables=MemoryTableSide(looks=[{KEY: each} for each in self.tables]),
+            sender=self.publisher,
+            second_look_s=0,
+        )
+        await verify.round()
+        assert self.verifications.ended == {"v": None}
+        return [each.kind for each in self.verifications.findings["v"]]
+
+
+async def test_a_clean_stack_shows_no_difference() -> None:
+    bench = Bench(tables=[FINE])
+
+    assert await bench.kinds() == []
+    assert bench.verifications.told["v"]["n_documents"] == 1
+    assert bench.verifications.told["v"]["n_differences"] == 0
+
+
+async def test_what_differs_twice_is_found_and_left_alone() -> None:
+    bench = Bench(tables=[STALE])
+
+    assert await bench.kinds() == ["chunks_missing"]
+    assert bench.publisher.sent == []
+
+
+async def test_what_agrees_at_the_second_look_is_not_found() -> None:
+    assert await Bench(tables=[STALE, FINE]).kinds() == []
+
+
+async def test_what_is_on_its_way_is_not_found() -> None:
+    assert await Bench(tables=[LATE]).kinds() == ["not_live"]
+    assert await Bench(tables=[LATE], behind=1).kinds() == []
+    assert await Bench(tables=[replace(LATE, age_s=1)]).kinds() == []
+
+
+async def test_what_cannot_mend_itself_is_found_on_a_busy_stack_too() -> None:
+    assert await Bench(tables=[replace(STALE, age_s=1)], behind=9).kinds() == ["chunks_missing"]
+
+
+async def test_with_repair_each_document_is_done_again_once() -> None:
+    bench = Bench(tables=[replace(STALE, settled=False)], repair=True)
+
+    assert await bench.kinds() == ["chunks_missing", "status_stuck"]
+    [sent] = bench.publisher.sent
+    assert (sent.topic, sent.key, sent.value) == (INGEST.name, b"acme/guide", b"{}")
+    assert sent.headers == [("hr_reissue", b"3")]
+    assert bench.verifications.reissued == {"v"}
+
+
+async def test_while_kafka_is_away_it_stays_to_be_done() -> None:
+    bench = Bench(tables=[STALE], repair=True)
+    bench.publisher.failures[INGEST.name] = 1
+
+    with pytest.raises(Transient):
+        await bench.kinds()
+    assert bench.verifications.ended == {}
