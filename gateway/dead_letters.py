@@ -18,7 +18,7 @@ from gateway.problems import Problem, invalid, unavailable
 from gateway.sending import send
 from gateway.trace import Traceparent
 from schemas.events import ControlSent
-from schemas.topics import CONTROL, DEAD_LETTERS, STAGES
+from schemas.topics import CONTROL, DEAD_LETTERS, INGEST, STAGES
 
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
@@ -38,7 +38,7 @@ _EXAMPLE: Final[dict[str, JsonValue]] = {
     "tenant": "acme",
     "document": "manual/gates.md",
     "n_bytes": 5,
-    "source_topic": "rag.ingest.v1",
+    "source_topic": INGEST.name,
     "source_partition": 3,
     "source_offset": 1042,
     "changed_at": "2026-11-26T18:00:00Z",
@@ -94,6 +94,10 @@ class WholeDeadLetter(DeadLetter):
     `kept` False: the record is not kept any more. `value` is None for a tombstone, and where the value is no UTF-8;
     `GET …/value` gives its bytes.
     """
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{**_EXAMPLE, "kept": True, "value": "hello", "value_cut": False}]}
+    )
 
     kept: bool
     headers: list[Header] = []

@@ -42,7 +42,7 @@ async def test_fresh_stores_get_schema_generation_topics_and_a_key(
     ]
     names = [topic.name for topic in concrete(chunker="structure", generation="g1")]
     assert set(await Admin(settings(dsn, kafka, keys)).topic_ids(names)) == set(names)
-    assert list(json.loads(keys.read_text()).values()) == [{"tenant": "demo", "groups": []}]
+    assert list(json.loads(keys.read_text()).values()) == [{"tenant": "demo", "groups": [], "operator": True}]
     assert keys.stat().st_mode & 0o777 == 0o600
 
 
