@@ -14,9 +14,9 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("to", REFUSED)
-def test_a_time_that_no_reset_can_go_back_to_is_a_usage_error(headrace: Headrace, to: str) -> None:
+@pytest.mark.parametrize(("to", "why"), REFUSED.items(), ids=REFUSED.values())
+def test_a_time_that_no_reset_can_go_back_to_is_a_usage_error(headrace: Headrace, to: str, why: str) -> None:
     result = headrace("groups", "reset", "--to", to)
 
     assert result.exit_code == 2
-    assert REFUSED[to] in " ".join(result.output.replace("│", " ").split())
+    assert why in " ".join(result.output.replace("│", " ").split())
