@@ -75,6 +75,10 @@ faults: setup ## kill workers under load and judge the history (short)
 faults-long: setup ## the same with every fault there is (long)
 	$(PYTEST) -m faults tests/faults tests/streams
 
+.PHONY: soak
+soak: setup ## an hour of moderate load with kills: nothing is lost, and nothing grows
+	$(BIN)/python -m tests.faults.soak --minutes 60
+
 .PHONY: bench
 bench: setup ## measure, and print the table
 	$(BIN)/python -m tests.bench

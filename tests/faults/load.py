@@ -50,6 +50,7 @@ class Load:
         n_documents: documents in all, shared out among the writers.
         n_writers, n_askers: tasks at once.
         wait_s: how long a reader waits for one document to become searchable before going on without.
+        rest_s: longest time that a writer rests between two operations; an asker rests half as long again.
         share_cut: of the connections of answer streams that are cut, 0 to 1.
         share_cancelled, share_repeated: of the questions.
     """
@@ -66,6 +67,7 @@ class Load:
     n_writers: int = 4
     n_askers: int = 4
     wait_s: float = 60.0
+    rest_s: float = 0.2
     share_cut: float = 0.3
     share_cancelled: float = 0.15
     share_repeated: float = 0.2
@@ -102,7 +104,7 @@ class Load:
                 await self.submit(client, document, rng)
             if rng.random() < 0.5:
                 await self.await_visible(client, document)
-            await asyncio.sleep(rng.uniform(0, 0.2))
+            await asyncio.sleep(rng.uniform(0, self.rest_s))
 
     async def replace(self, client: AsyncClient, document: str, rng: random.Random, n_new: int) -> None:
         """Send a new version that shares no paragraph with the one before."""
@@ -216,7 +218,7 @@ class Load:
                         await again
                 else:
                     await reading
-                await asyncio.sleep(rng.uniform(0, 0.3))
+                await asyncio.sleep(rng.uniform(0, 1.5 * self.rest_s))
 
     async def _cancelled(
         self, reading: Coroutine[Any, Any, None], other: AsyncClient, reader: str, after_s: float

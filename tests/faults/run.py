@@ -10,8 +10,8 @@ import random
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,8 @@ class Plan:
         pause_s: shortest and longest time between two kills.
         frozen_s: longer than a group waits for a sign of life of its member (10 s), and than a lease lasts.
         settle_s: how long the stack may take to become quiet afterwards.
+        rest_s: of the load.
+        gauged_every_s: time between two looks at what the processes hold; None: only before and after the load.
     """
 
     seed: int
@@ -71,6 +73,8 @@ class Plan:
     pause_s: tuple[float, float] = (2.0, 5.0)
     frozen_s: float = 15.0
     settle_s: float = 120.0
+    rest_s: float = 0.2
+    gauged_every_s: float | None = None
 
 
 def two_of_each(module: str = "streams", env: Mapping[str, str] | None = None) -> Options:
@@ -134,7 +138,7 @@ def writing_history(folder: Path, stack: Stack, tenant: str, seed: int) -> Itera
         yield Load(urls=stack.urls, key=f"{tenant}-key", history=history, seed=seed)
 
 
-def crowd(stack: Stack, history: History, seed: int) -> list[Load]:
+def crowd(stack: Stack, history: History, seed: int, rest_s: float) -> list[Load]:
     """Two tenants, and a group of the first one whose documents the others of its tenant must not see."""
     operations = itertools.count(1)
 
@@ -144,6 +148,7 @@ def crowd(stack: Stack, history: History, seed: int) -> list[Load]:
             key=key,
             history=history,
             seed=seed,
+            rest_s=rest_s,
             name=name,
             acl=acl,
             may=(name, *more),
@@ -192,7 +197,7 @@ async def _large_then_small(stack: Stack, load: Load) -> None:
 def execute(folder: Path, plan: Plan, stack: Stack) -> Verdict:
     """Run the plan on a stack of every stage that nobody else uses; its history is in `folder`."""
     with recording(folder, stack, "acme", "globex") as history:
-        asyncio.run(_disturbed(stack, crowd(stack, history, plan.seed), history, plan))
+        asyncio.run(_disturbed(stack, crowd(stack, history, plan.seed, plan.rest_s), history, plan))
         note_dead_letters(stack, history)
         note_processes(stack, history, "gauge")
     return check(read(folder / HISTORY))
@@ -250,7 +255,8 @@ async def _disturbed(stack: Stack, loads: Sequence[Load], history: History, plan
     while history.counts["visible"] < WARM and time.monotonic() < end:
         await _unless_broken(working, 0.1)
     note_processes(stack, history, "gauge_before")
-    await _disturb(stack, history, plan, working)
+    async with _gauged(stack, history, plan.gauged_every_s):
+        await _disturb(stack, history, plan, working)
     poison.stop.set()
     repeating.stop.set()
     for load in loads:
@@ -266,6 +272,23 @@ async def _disturbed(stack: Stack, loads: Sequence[Load], history: History, plan
                 await load.seek(client, marker)
     quiet.set()
     await watching
+
+
+@asynccontextmanager
+async def _gauged(stack: Stack, history: History, every_s: float | None) -> AsyncIterator[None]:
+    """Write down again and again what the processes hold, while the block runs."""
+
+    async def gauge(pause_s: float) -> None:
+        while True:
+            await asyncio.sleep(pause_s)
+            note_processes(stack, history, "gauge_during")
+
+    task = asyncio.create_task(gauge(every_s)) if every_s else None
+    try:
+        yield
+    finally:
+        if task:
+            task.cancel()
 
 
 async def _disturb(stack: Stack, history: History, plan: Plan, working: Sequence["asyncio.Task[None]"]) -> None:

@@ -1,0 +1,39 @@
+"""What a soak says of growth, from histories that are made up."""
+
+from typing import Any
+
+import pytest
+
+from tests.faults.soak import growths
+
+
+def gauges(part: str, memory: list[int], handles: list[int] | None = None) -> list[dict[str, Any]]:
+    each = zip(memory, handles or [10] * len(memory), strict=True)
+    return [{"kind": "gauge_during", "part": part, "rss_bytes": rss, "handles": n} for rss, n in each]
+
+
+def test_a_part_that_warms_up_and_then_holds_has_not_grown() -> None:
+    (found,) = growths(gauges("gateway-2", [50, 80, 100, 101, 99, 100, 102, 101]))
+
+    assert not found.grew
+    assert found.memory == (100.5, 101.5)
+
+
+@pytest.mark.parametrize(
+    ("memory", "handles"), [([100 + 5 * n for n in range(16)], [10] * 16), ([100] * 16, [10 + n for n in range(16)])]
+)
+def test_a_part_that_rises_slowly_has_grown(memory: list[int], handles: list[int]) -> None:
+    (found,) = growths(gauges("worker-score", memory, handles))
+
+    assert found.grew
+
+
+def test_a_part_that_was_killed_is_not_judged() -> None:
+    entries = [*gauges("gateway", [100] * 8), {"kind": "kill", "part": "gateway"}]
+
+    assert growths(entries) == []
+
+
+def test_too_few_looks_say_nothing() -> None:
+    with pytest.raises(ValueError, match="let the run take longer"):
+        growths(gauges("kafka", [100] * 7))
