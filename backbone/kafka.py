@@ -350,12 +350,15 @@ class Admin:
         """
         lag = {}
         for topic in topics:
-            starts, ends = await self.start_offsets(topic), await self.end_offsets(topic)
-            committed = await _patiently(
-                functools.partial(asyncio.to_thread, self._committed, group, topic, list(ends))
-            )
-            lag[topic] = sum(ends[p] - max(committed[p], starts[p]) for p in ends)
+            ends, places = await self.end_offsets(topic), await self.group_places(group, topic)
+            lag[topic] = sum(max(0, ends[p] - places[p]) for p in ends)
         return lag
+
+    async def group_places(self, group: str, topic: str) -> dict[int, int]:
+        """Return, per partition, the offset that the group has committed; where it has none, the lowest kept one."""
+        starts = await self.start_offsets(topic)
+        committed = await _patiently(functools.partial(asyncio.to_thread, self._committed, group, topic, list(starts)))
+        return {p: max(committed[p], start) for p, start in starts.items()}
 
     async def unclaimed_partitions(self, group: str, topic: str) -> int:
         """Return how many partitions of the topic no member of the group holds (0 while the group is rebalancing)."""

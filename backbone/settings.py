@@ -123,6 +123,15 @@ class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySett
         1024**3, ge=128 * 1024**2, description="memory that parsing one document may use, bytes"
     )
     document_max_bytes: int = Field(20 * 1024 * 1024, ge=1024, description="largest file or text, bytes")
+    overdue_after_ms: int = Field(
+        600_000,
+        ge=1_000,
+        description="a version that is not served so long after its acceptance, and waits for no stage, is done again",
+    )
+    overdue_interval_ms: int = Field(
+        60_000, ge=100, description="pause between two looks for such versions, ms; the operator stage looks"
+    )
+    overdue_reissues_max: int = Field(100, ge=1, description="versions that one look has done again")
     uri_hosts: str = Field(
         "", description="https hosts whose documents may be fetched by uri, comma-separated; empty: none"
     )

@@ -198,6 +198,20 @@ CANCEL_SECONDS: Final = Histogram(
     "From asking for the cancelling of a question to the stop of its writing.",
     buckets=_SHORT,
 )
+DRIFT_FOUND: Final = Counter(
+    "headrace_drift_found_total", "Differences between log, tables and views that verifications found.", ["kind"]
+)
+REISSUES: Final = Counter(
+    "headrace_reissues_total", "Documents that were done again: by repair, or because they were overdue.", ["why"]
+)
+OVERDUE_MENDED: Final = Counter(
+    "headrace_overdue_mended_total", "Overdue versions that are served since they were done again."
+)
+COVERAGE: Final = Gauge(
+    "headrace_coverage_documents",
+    "Documents of a generation: covered (served in their latest version), failed, or missing.",
+    ["generation", "state"],
+)
 ANSWER_SCORES: Final = Histogram(
     "headrace_answer_score_ratio", "Scores of answers, from 0 to 1.", ["score"], buckets=_RATIO
 )
@@ -251,6 +265,10 @@ METRICS: Final = (
     PROMISES,
     PROMISED_PLACES,
     CLAIMS,
+    DRIFT_FOUND,
+    REISSUES,
+    OVERDUE_MENDED,
+    COVERAGE,
     TOKENS_TOLD,
     WRITINGS_STOPPED,
     CANCEL_SECONDS,

@@ -38,6 +38,7 @@ from streams.adapters.control_feed import ControlFeed
 from streams.adapters.kafka_documents import KafkaDocuments
 from streams.adapters.kafka_drift import KafkaDrift
 from streams.adapters.kafka_feed import KafkaFeed
+from streams.adapters.kafka_hop import KafkaHop
 from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.lexical_slot import own_slot
@@ -49,10 +50,12 @@ from streams.adapters.postgres_evals import PostgresEvals
 from streams.adapters.postgres_generation import PostgresGeneration
 from streams.adapters.postgres_holders import PostgresHolders
 from streams.adapters.postgres_letters import PostgresLetters
+from streams.adapters.postgres_overdue import PostgresOverdue
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
 from streams.adapters.postgres_scores import PostgresScores
 from streams.adapters.postgres_status import PostgresStatus
+from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
 from streams.adapters.tantivy_view import TantivyView
 from streams.adapters.uri_source import HttpsUriSource
@@ -70,6 +73,7 @@ from streams.intake.restored import check_not_behind
 from streams.lifecycle.handler import Project
 from streams.operator.duty import Duty
 from streams.operator.handler import Register
+from streams.operator.overdue import MendOverdue, Walk
 from streams.operator.redrive import Redrive
 from streams.operator.verify import Verify
 from streams.outcome import FailedDocument, FailedQuestion
@@ -394,6 +398,25 @@ def operator(parts: Parts) -> Stage:
         sender=parts.sender,
     )
     parts.duties.append(Duty(name="verify", round=verify.round, every_s=_DUTY_S, woken=parts.control().woken("verify")))
+    settings = parts.settings
+    hops = [KafkaHop(settings=settings, group=group, topic=topic) for group, topic in _ingest_lane(parts)]
+    overdue = MendOverdue(
+        documents=PostgresOverdue(pool=parts.pool, generation=parts.generation.name),
+        walk=Walk(hops=hops, clock=parts.clock),
+        sender=parts.sender,
+        clock=parts.clock,
+        observer=PrometheusDrift(generation=parts.generation.name),
+        after_s=settings.overdue_after_ms / 1000,
+        at_once_max=settings.overdue_reissues_max,
+    )
+    parts.duties.append(
+        Duty(
+            name="overdue",
+            round=overdue.round,
+            every_s=settings.overdue_interval_ms / 1000,
+            woken=asyncio.Event(),
+        )
+    )
     # its own dead letters are left out: each would make another one
     first, *others = (DEAD_LETTERS.named(stage) for stage in STAGES if stage != "operator")
     return Stage(
@@ -410,19 +433,24 @@ def operator(parts: Parts) -> Stage:
 
 
 def _log_side(parts: Parts) -> KafkaDrift:
-    chunker, generation = parts.generation.chunker, parts.generation.name
     return KafkaDrift(
         settings=parts.settings,
         blobs=parts.blobs,
-        chunker=chunker,
-        generation=generation,
-        stages=(
-            ("rag.intake", INGEST.name),
-            (f"rag.chunk.{chunker}", DOCUMENTS.name),
-            (f"rag.embed.{generation}", CHUNKS.named(chunker).name),
-            (f"rag.index.{generation}", EMBEDDINGS.named(generation).name),
-            ("rag.lifecycle", LIFECYCLE.name),
-        ),
+        chunker=parts.generation.chunker,
+        generation=parts.generation.name,
+        stages=_ingest_lane(parts),
+    )
+
+
+def _ingest_lane(parts: Parts) -> Sequence[tuple[str, str]]:
+    """Groups and topics of the stages between acceptance and index, in the order of the flow."""
+    chunker, generation = parts.generation.chunker, parts.generation.name
+    return (
+        ("rag.intake", INGEST.name),
+        (f"rag.chunk.{chunker}", DOCUMENTS.name),
+        (f"rag.embed.{generation}", CHUNKS.named(chunker).name),
+        (f"rag.index.{generation}", EMBEDDINGS.named(generation).name),
+        ("rag.lifecycle", LIFECYCLE.name),
     )
 
 

@@ -1,21 +1,18 @@
 """Sends dead letters again, when a person has asked for it."""
 
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
-from backbone.kafka import PublishFailed
 from schemas import codec
 from schemas.dead_letters import PREFIX
 from schemas.ids import DocumentId, DocumentKey, Tenant
-from schemas.topics import INGEST
-from streams.errors import Transient
 from streams.operator.letters import DOCUMENT_STAGES, ENDED_STAGES, LetterRecords, LetterStore, StoredRecord, Task
+from streams.operator.reissue import acknowledged, reissue
 from streams.runtime.runner import Sender
 
-REISSUE_VALUE: Final = b"{}"
 GONE: Final = "the record is not kept any more; submit the document again, or have it retried"
 _log = structlog.get_logger(__name__)
 
@@ -61,8 +58,7 @@ class Redrive:
             task.become("open", "the record names no document and version, so there is nothing to do again")
             return
         key = DocumentKey(Tenant(letter.tenant), DocumentId(letter.document))
-        headers = {codec.REISSUE_HEADER: str(letter.version).encode()}
-        await acknowledged(self.sender.send(INGEST.name, key=key.encode(), value=REISSUE_VALUE, headers=headers))
+        await reissue(self.sender, {key: letter.version})
         task.become("redriven")
 
     async def _send_again(self, task: Task) -> None:
@@ -82,15 +78,3 @@ class Redrive:
 def _as_they_were(record: StoredRecord) -> list[tuple[str, bytes | None]]:
     pairs: Sequence[tuple[str, bytes | None]] = record.headers
     return [(name, value) for name, value in pairs if not name.startswith(PREFIX)]
-
-
-async def acknowledged(sent: Awaitable[Any]) -> None:
-    """Wait until Kafka has a record.
-
-    Raises:
-        Transient: it does not take it.
-    """
-    try:
-        await sent
-    except PublishFailed as error:
-        raise Transient(f"Kafka did not take it: {error}", part="kafka") from error

@@ -2,19 +2,17 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
 import structlog
 
-from schemas import codec
 from schemas.ids import DocumentKey
-from schemas.topics import INGEST
 from streams.errors import Transient
 from streams.operator.drift import CATCHING_UP, Difference, Logged, Stored, differences
-from streams.operator.redrive import REISSUE_VALUE, acknowledged
+from streams.operator.reissue import reissue
 from streams.runtime.runner import Sender
 
 SECOND_LOOK_S: Final = 3.0
@@ -120,7 +118,7 @@ class Verify:
             suspects = {key for key in keys if self._differences(key, logged, stored)}
             found = await self._second_look(log, suspects) if suspects else []
         if asked.repair:
-            await self._reissue(found)
+            await reissue(self.sender, {each.key: each.version for each in found})
         await self.verifications.found(asked.id, found[:FINDINGS_MAX], seen_by="operator", reissued=asked.repair)
         kinds = Counter(each.kind for each in found)
         told = {"n_documents": len(keys), "n_differences": len(found), "kinds": dict(kinds)}
@@ -146,17 +144,3 @@ class Verify:
         self, key: DocumentKey, logged: Mapping[DocumentKey, Logged], stored: Mapping[DocumentKey, Stored]
     ) -> list[Difference]:
         return differences(key, logged.get(key) or Logged(), stored.get(key) or Stored())
-
-    async def _reissue(self, found: Sequence[Difference]) -> None:
-        versions = {each.key: each.version for each in found}
-        sent: list[Awaitable[Any]] = [
-            self.sender.send(
-                INGEST.name,
-                key=key.encode(),
-                value=REISSUE_VALUE,
-                headers={codec.REISSUE_HEADER: str(version).encode()},
-            )
-            for key, version in versions.items()
-        ]
-        for each in sent:
-            await acknowledged(each)

@@ -149,6 +149,7 @@ async def test_a_group_goes_back_to_a_time_and_skips_nothing(settings: KafkaSett
     consumer.commit(offsets=[TopicPartition(topic.name, 0, 3), TopicPartition(topic.name, 1, 1)], asynchronous=False)
     consumer.close()
 
+    assert await admin.group_places(group, topic.name) == {0: 3, 1: 1}
     assert await admin.rewind(group, topic.name, third.timestamp_ms + 3_600_000) == 0
     assert await admin.group_lag(group, [topic.name]) == {topic.name: 1}
     assert await admin.rewind(group, topic.name, 0) == 4
@@ -179,6 +180,7 @@ async def test_a_group_that_never_committed_lags_by_all_that_is_kept(
     await admin.ensure_topics([topic])
     await asyncio.gather(*(publisher.send(topic.name, key=None, value=b"v", partition=n % 2) for n in range(5)))
     assert await admin.group_lag("nobody", [topic.name]) == {topic.name: 5}
+    assert await admin.group_places("nobody", topic.name) == {0: 0, 1: 0}
     assert await admin.unclaimed_partitions("nobody", topic.name) == 2
 
 

@@ -33,7 +33,8 @@ async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
     """Connections to the database, whose documents and questions are gone."""
     pool = await open_pool(PostgresSettings.model_validate({"postgres_dsn": dsn}))
     await pool.execute(
-        "TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters, holders"
+        "TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters, holders, "
+        "verifications, findings, lexical_views, view_answers, reissues"
     )
     yield pool
     await pool.close()

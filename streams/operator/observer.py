@@ -1,0 +1,27 @@
+"""What is told of differences between log and tables."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from streams.operator.overdue import Coverage
+
+
+class DriftObserver(Protocol):
+    """Is told what is found and done. Never raises."""
+
+    def found(self, kinds: Mapping[str, int]) -> None:
+        """A verification found differences; how many of each kind."""
+        ...
+
+    def reissued(self, why: Literal["repair", "overdue"], n: int) -> None:
+        """So many documents are done again."""
+        ...
+
+    def mended(self, n: int) -> None:
+        """So many versions that were overdue are served."""
+        ...
+
+    def covered(self, coverage: "Coverage") -> None:
+        """How far the generation has come."""
+        ...

@@ -1,0 +1,103 @@
+"""Overdue versions, the ingest lane and who is told, in memory."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from schemas.ids import DocumentKey
+from streams.operator.overdue import Coverage, Overdue
+from tests.doubles.clock import FrozenClock
+
+DAY_S = 86_400.0
+
+
+@dataclass(kw_only=True)
+class Known:
+    """A document as the tables know it; `live` is (version, deleted), `left` says that chunks are there."""
+
+    latest: int = 1
+    deleted: bool = False
+    failed: bool = False
+    live: tuple[int, bool] | None = None
+    left: bool = False
+    accepted_ms: int = 0
+
+    @property
+    def served(self) -> bool:
+        if self.live is None or self.live[0] < self.latest:
+            return False
+        return not self.deleted or (self.live[1] and not self.left)
+
+
+@dataclass(kw_only=True)
+class MemoryOverdue:
+    """`OverdueStore` over `documents`; `taken` has (version, n, at ms) by key."""
+
+    clock: FrozenClock
+    documents: dict[DocumentKey, Known] = field(default_factory=dict)
+    taken: dict[DocumentKey, tuple[int, int, int]] = field(default_factory=dict)
+
+    async def take(self, *, older_than_s: float, pause_s: float, limit: int) -> Sequence[Overdue]:
+        now = self.clock.now_ms()
+        found = []
+        for key, known in sorted(self.documents.items(), key=lambda item: item[1].accepted_ms):
+            version, n, at = self.taken.get(key, (0, 0, 0))
+            n = n if version == known.latest else 0
+            paused = n > 0 and now - at < 1000 * min(DAY_S, pause_s * 2 ** (n - 1))
+            young = known.accepted_ms >= now - older_than_s * 1000
+            if known.latest > 0 and not (paused or young or known.failed or known.served):
+                found.append(Overdue(key=key, version=known.latest, n=n + 1))
+        for each in found[:limit]:
+            self.taken[each.key] = (each.version, each.n, now)
+        return found[:limit]
+
+    async def settle(self) -> int:
+        known = {key: self.documents[key] for key in self.taken}
+        ended = [k for k, d in known.items() if d.latest > self.taken[k][0] or d.failed or d.served]
+        n_served = sum(known[k].latest == self.taken[k][0] and known[k].served for k in ended)
+        for key in ended:
+            del self.taken[key]
+        return n_served
+
+    async def coverage(self) -> Coverage:
+        accepted = [each for each in self.documents.values() if each.latest > 0]
+        covered = [each.live is not None and each.live[0] == each.latest for each in accepted]
+        failed = [each.failed and not done for each, done in zip(accepted, covered, strict=True)]
+        return Coverage(n_documents=len(covered), n_covered=sum(covered), n_failed=sum(failed))
+
+
+@dataclass(kw_only=True)
+class MemoryHop:
+    """`Hop` whose topic has one partition."""
+
+    end: int = 0
+    done: int = 0
+
+    async def ends(self) -> Mapping[int, int]:
+        return {0: self.end}
+
+    async def handled(self) -> Mapping[int, int]:
+        return {0: self.done}
+
+
+@dataclass(kw_only=True)
+class MemoryDriftObserver:
+    """`DriftObserver` that keeps what it is told."""
+
+    kinds: dict[str, int] = field(default_factory=dict)
+    n_reissued: dict[str, int] = field(default_factory=dict)
+    n_mended: int = 0
+    coverage: Coverage | None = None
+
+    def found(self, kinds: Mapping[str, int]) -> None:
+        for kind, n in kinds.items():
+            self.kinds[kind] = self.kinds.get(kind, 0) + n
+
+    def reissued(self, why: Literal["repair", "overdue"], n: int) -> None:
+        self.n_reissued[why] = self.n_reissued.get(why, 0) + n
+
+    def mended(self, n: int) -> None:
+        self.n_mended += n
+
+    def covered(self, coverage: Coverage) -> None:
+        self.coverage = coverage

@@ -1,0 +1,39 @@
+"""Metrics of differences between log and tables."""
+
+from prometheus_client import REGISTRY
+
+from streams.adapters.prometheus_drift import PrometheusDrift
+from streams.operator.overdue import Coverage
+
+
+def sample(name: str, **labels: str) -> float:
+    return REGISTRY.get_sample_value(name, labels) or 0.0
+
+
+def test_what_is_found_and_done_is_counted() -> None:
+    counted = {
+        ("headrace_drift_found_total", "kind", "orphaned"): 2.0,
+        ("headrace_reissues_total", "why", "repair"): 3.0,
+        ("headrace_reissues_total", "why", "overdue"): 4.0,
+    }
+    before = {each: sample(each[0], **{each[1]: each[2]}) for each in counted}
+    mended = sample("headrace_overdue_mended_total")
+    drift = PrometheusDrift(generation="g9")
+
+    drift.found({"orphaned": 2})
+    drift.reissued("repair", 3)
+    drift.reissued("overdue", 4)
+    drift.mended(5)
+
+    assert {each: sample(each[0], **{each[1]: each[2]}) - before[each] for each in counted} == counted
+    assert sample("headrace_overdue_mended_total") - mended == 5
+
+
+def test_documents_of_a_generation_are_covered_failed_or_missing() -> None:
+    PrometheusDrift(generation="g9").covered(Coverage(n_documents=10, n_covered=6, n_failed=1))
+
+    shown = [
+        sample("headrace_coverage_documents", generation="g9", state=state)
+        for state in ("covered", "failed", "missing")
+    ]
+    assert shown == [6, 1, 3]
