@@ -39,7 +39,11 @@ class Finding(BaseModel):
 
 
 class Verified(BaseModel):
-    """A verification. `progress` has counts: n_logged, n_documents, n_differences, and `kinds` of them."""
+    """A verification.
+
+    `progress` has counts: n_logged, n_documents, n_differences and `kinds` of them, and n_views, the lexical views that
+    were compared. `silent_views` names those that did not answer.
+    """
 
     id: str
     repair: bool

@@ -1,6 +1,7 @@
 """Chooses what implements each port, and puts the stages of one worker process together."""
 
 import asyncio
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
@@ -55,6 +56,7 @@ from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
 from streams.adapters.postgres_scores import PostgresScores
 from streams.adapters.postgres_status import PostgresStatus
+from streams.adapters.postgres_views import PostgresServed, PostgresViewReports, PostgresViews
 from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
 from streams.adapters.tantivy_view import TantivyView
@@ -76,6 +78,7 @@ from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
 from streams.operator.redrive import Redrive
 from streams.operator.verify import Verify
+from streams.operator.views import CompareView
 from streams.outcome import FailedDocument, FailedQuestion
 from streams.retrieve.handler import Retrieve
 from streams.runtime.consumer import SafeConsumer
@@ -90,6 +93,7 @@ if TYPE_CHECKING:
 
 _DATABASE_WAIT_S = 30.0
 _COMPARE_AGAIN_S = 1.0
+_VIEW_SEEN_S = 4.0
 _DUTY_S = 2.0
 """A nudge may be lost; so much later the work is done all the same."""
 _log = structlog.get_logger(__name__)
@@ -290,6 +294,7 @@ def retrieve(parts: Parts) -> Stage:
     folder = parts.resources.enter_context(own_slot(parts.settings.lexical_dir))
     view = TantivyView(folder=folder, feed=feed, blobs=parts.blobs, clock=parts.clock)
     parts.views.append(view)
+    _report_view(parts, view, f"{socket.gethostname()}:{folder.resolve()}")
     return Stage(
         name="retrieve",
         group="rag.retrieve",
@@ -310,6 +315,17 @@ def retrieve(parts: Parts) -> Stage:
         retry_max_s=20,
         on_dead_letter=FailedQuestion(questions=parts.questions("retrieve")),
     )
+
+
+def _report_view(parts: Parts, view: TantivyView, worker: str) -> None:
+    reports = PostgresViewReports(pool=parts.pool, worker=worker, generation=parts.generation.name)
+    documents = PostgresServed(pool=parts.pool, generation=parts.generation.name)
+    compare = CompareView(view=view, documents=documents, reports=reports)
+    woken = parts.control().woken("verify")
+    parts.duties.append(Duty(name="view", round=compare.round, every_s=_DUTY_S, woken=woken))
+    at_once = asyncio.Event()
+    at_once.set()
+    parts.duties.append(Duty(name="view_seen", round=compare.seen, every_s=_VIEW_SEEN_S, woken=at_once))
 
 
 def answerer(parts: Parts) -> Answerer:
@@ -391,11 +407,14 @@ def operator(parts: Parts) -> Stage:
     parts.duties.append(
         Duty(name="redrive", round=redrive.round, every_s=_DUTY_S, woken=parts.control().woken("redrive"))
     )
+    drift = PrometheusDrift(generation=parts.generation.name)
     verify = Verify(
         verifications=PostgresVerifications(pool=parts.pool, generation=parts.generation.name),
         open_log=lambda: nullcontext(_log_side(parts)),
         tables=PostgresDrift(pool=parts.pool, generation=parts.generation.name),
+        views=PostgresViews(pool=parts.pool, generation=parts.generation.name),
         sender=parts.sender,
+        observer=drift,
     )
     parts.duties.append(Duty(name="verify", round=verify.round, every_s=_DUTY_S, woken=parts.control().woken("verify")))
     settings = parts.settings
@@ -405,7 +424,7 @@ def operator(parts: Parts) -> Stage:
         walk=Walk(hops=hops, clock=parts.clock),
         sender=parts.sender,
         clock=parts.clock,
-        observer=PrometheusDrift(generation=parts.generation.name),
+        observer=drift,
         after_s=settings.overdue_after_ms / 1000,
         at_once_max=settings.overdue_reissues_max,
     )

@@ -1,7 +1,7 @@
-"""`headrace verify`: whether log and tables agree, and having what differs done again."""
+"""`headrace verify`: whether log, tables and lexical views agree, and having what differs done again."""
 
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -20,7 +20,10 @@ def verify(
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Compare log and tables, document by document. Exit code 1 where they differ, or it did not come to an end."""
+    """Compare log, tables and lexical views, document by document.
+
+    Exit code 1: they differ, a view did not answer, or it did not come to an end.
+    """
     with gateway(url, api_key, as_json=as_json) as client:
         operations = Operations(client=client)
         found = operations.verify(repair=repair)
@@ -35,13 +38,16 @@ def verify(
     else:
         why = found["why"] or "it has not come to an end; the operator stage does it when it runs"
         errors().print(f"verification {found['id']} is {found['state']}: {escape(why)}")
-    if found["state"] != "finished" or found["findings"]:
+    if found["state"] != "finished" or found["findings"] or found["progress"].get("silent_views"):
         raise typer.Exit(ExitCode.SOME_FAILED)
 
 
-def _show(progress: dict[str, object], findings: list[dict[str, object]]) -> None:
+def _show(progress: dict[str, Any], findings: list[dict[str, Any]]) -> None:
+    for view in progress.get("silent_views", []):
+        errors().print(f"the lexical view {escape(view)} did not answer; verify again, or see whether its worker runs")
+    looked_at = f"{progress['n_documents']} documents, {progress.get('n_views', 0)} lexical views"
     if not findings:
-        console().print(f"{progress['n_documents']} documents, no difference")
+        console().print(f"{looked_at}, no difference")
         return
     table = Table("kind", "document", "version", "what differs", "", box=None)
     for each in findings[:SHOWN]:
@@ -49,8 +55,7 @@ def _show(progress: dict[str, object], findings: list[dict[str, object]]) -> Non
         done = "done again" if each["reissued_at"] else ""
         table.add_row(*(escape(str(cell)) for cell in (each["kind"], of, each["version"], each["detail"], done)))
     console(whole_lines=True).print(table)
-    console().print(
-        f"{progress['n_documents']} documents, {progress['n_differences']} differences: {progress['kinds']}"
-    )
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(progress["kinds"].items()))
+    console().print(f"{looked_at}, {progress['n_differences']} differences: {kinds}")
     if not all(each["reissued_at"] for each in findings):
         console().print("have them done again with: headrace verify --repair")

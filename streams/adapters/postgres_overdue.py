@@ -15,9 +15,10 @@ PAUSE_MAX_S: Final = 86_400.0
 _SERVED: Final = """
 EXISTS (
     SELECT FROM live l
-    WHERE (l.generation, l.tenant, l.document) = ($1, d.tenant, d.document) AND l.version >= d.latest_version
-      AND (NOT d.deleted OR (l.deleted AND NOT EXISTS (
-          SELECT FROM {table} c WHERE (c.tenant, c.document) = (d.tenant, d.document)))))
+    WHERE (l.generation, l.tenant, l.document) = ($1, d.tenant, d.document)
+      AND (l.version > d.latest_version OR (l.version = d.latest_version AND l.deleted = d.deleted))
+      AND NOT (d.deleted AND EXISTS (
+          SELECT FROM {table} c WHERE (c.tenant, c.document) = (d.tenant, d.document))))
 """
 _FAILED: Final = "(d.status = 'failed' AND d.status_version = d.latest_version)"
 

@@ -104,6 +104,18 @@ class TantivyIndex:
         held = self._searcher.fast_field_values("version", [hits[0][1]])[0] if hits else None
         return None if held is None else int(held)
 
+    def held(self, key: DocumentKey) -> tuple[int, list[str]] | None:
+        """Return version and chunk ids of a document as they are searched; None when it was never seen."""
+        searcher, name = self._searcher, str(key)
+        # at least as many as there are: it counts deleted entries, too
+        limit = searcher.doc_freq("key", name)
+        found = [at for _, at in searcher.search(self._term("key", name), limit, count=False).hits] if limit else []
+        if not found:
+            return None
+        versions = [int(version) for version in searcher.fast_field_values("version", found) if version is not None]
+        chunks = [searcher.doc(at).get_first("chunk") for at in found]
+        return max(versions), [str(chunk) for chunk in chunks if chunk is not None]
+
     def replace(self, key: DocumentKey, version: int, document: DocumentChunked) -> bool:
         """Hold exactly the chunks of this version; False (and no change) when a newer one is held."""
         if not self._advance(key, version):

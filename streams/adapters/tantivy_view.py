@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -15,6 +15,7 @@ from schemas.events import DocumentChunked, Filters
 from schemas.ids import DocumentKey, InvalidId, parse_document_key
 from streams.adapters.tantivy_index import LAYOUT, Place, TantivyIndex
 from streams.errors import Transient
+from streams.operator.views import Chunks, Held
 from streams.ports import Candidate, Clock
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ T = TypeVar("T")
 PLACE_MAX_AGE: Final = timedelta(days=7)
 """An older place may lie before deletes that compaction has taken out of the log since."""
 _PLACE_REFRESH: Final = timedelta(hours=1)
+_REACHED_POLL_S: Final = 0.05
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class TantivyView:
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="lexical-write")
         self._searching = ThreadPoolExecutor(2, thread_name_prefix="lexical-search")
         self._caught_up = False
+        self._searchable: Mapping[int, int] = {}
 
     async def run(self) -> None:
         """Follow the topic until cancelled; run it once, as a task.
@@ -113,20 +116,57 @@ class TantivyView:
         if self._failure is not None:
             raise Transient(f"the lexical view stopped: {self._failure!r}") from self._failure
 
+    async def reach_end(self) -> None:
+        """Wait until all that stands in the topic now can be found.
+
+        Raises:
+            Transient: it has not caught up since it began, or has stopped.
+            StreamError: as the feed raises it.
+        """
+        bounds = await self._feed.bounds()
+        while not self._reaches(self._searchable, bounds):
+            self._following()
+            await asyncio.sleep(_REACHED_POLL_S)
+
+    async def held(self, keys: Collection[DocumentKey]) -> Mapping[DocumentKey, Held]:
+        """Return what can be found of these documents, without those that were never seen.
+
+        Raises:
+            Transient: it has not caught up, has stopped, or its files are damaged.
+        """
+        index = self._following()
+
+        def look() -> dict[DocumentKey, Held]:
+            found = {key: index.held(key) for key in keys}
+            return {
+                key: Held(version=each[0], chunks=Chunks.of(each[1])) for key, each in found.items() if each is not None
+            }
+
+        return await self._search(look)
+
     async def matching(self, tenant: str, text: str, filters: Filters, limit: int) -> list[Candidate]:
         """Return at most `limit` chunks that the reader may see, best BM25 first. Any text is a valid query.
 
         Raises:
             Transient: the view has not caught up, has stopped, or its files are damaged.
         """
+        return await self._search(functools.partial(self._following().search, tenant, text, filters, limit))
+
+    def _following(self) -> TantivyIndex:
         index = self._index
         if index is None or not self._caught_up:
             raise Transient("the lexical view has not caught up with its topic")
-        search = functools.partial(index.search, tenant, text, filters, limit)
+        return index
+
+    async def _search(self, look: Callable[[], T]) -> T:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._searching, search)
+            return await asyncio.get_running_loop().run_in_executor(self._searching, look)
         except (ValueError, OSError, AttributeError) as error:
             raise Transient(f"the lexical view cannot be searched: {error}") from error
+
+    @staticmethod
+    def _reaches(places: Mapping[int, int], bounds: Mapping[int, tuple[int, int]]) -> bool:
+        return all(places.get(partition, 0) >= end for partition, (_, end) in bounds.items())
 
     async def _follow(self) -> None:
         self._index = index = await self._write(TantivyIndex, self._folder)
@@ -145,14 +185,15 @@ class TantivyView:
             if changes:
                 await self._write(_apply, index, changes)
                 dirty = True
-            reached = all(batch.next_offsets.get(p, 0) >= end for p, (_, end) in bounds.items())
-            first_time = reached and not self._caught_up
+            first_time = self._reaches(batch.next_offsets, bounds) and not self._caught_up
             now_ms, now_s = self._clock.now_ms(), asyncio.get_running_loop().time()
             stale = now_ms - place.committed_ms >= _PLACE_REFRESH / timedelta(milliseconds=1)
             if first_time or stale or (dirty and now_s - paced_s >= self._pace_s()):
                 place = Place(topic_id=topic_id, next_offsets=dict(batch.next_offsets), committed_ms=now_ms)
                 await self._write(index.commit, place)
                 dirty, paced_s = False, now_s
+            if not dirty:
+                self._searchable = dict(batch.next_offsets)
             if first_time:
                 self._caught_up = True
                 self._started.set()

@@ -27,7 +27,11 @@ import msgspec
 
 from schemas.ids import DocumentKey
 
-CATCHING_UP: Final = frozenset({"log_behind", "chunks_behind", "embeddings_behind", "not_live", "live_behind"})
+FINDINGS_MAX: Final = 10_000
+"""Differences that a verification keeps of each who looked."""
+CATCHING_UP: Final = frozenset(
+    {"log_behind", "chunks_behind", "embeddings_behind", "not_live", "live_behind", "deleted_live"}
+)
 """Kinds that pass by themselves while stages have records to work on."""
 
 
@@ -155,6 +159,8 @@ def _versions(logged: Logged, stored: Stored) -> Iterable[tuple[str, str]]:
         return
     if stored.live < latest and not stored.failed:
         yield "live_behind", f"version {stored.live} is live, the latest is {latest}"
+    if stored.live == latest and stored.live_deleted:
+        yield "not_live", f"version {latest} is live as a delete, and deletes nothing"
     if stored.live == latest and not stored.settled:
         yield "status_stuck", f"version {latest} is live, and its status does not say so"
     for name, version in (("chunks", logged.chunked), ("embeddings", logged.embedded)):

@@ -11,14 +11,16 @@ import structlog
 
 from schemas.ids import DocumentKey
 from streams.errors import Transient
-from streams.operator.drift import CATCHING_UP, Difference, Logged, Stored, differences
+from streams.operator.drift import CATCHING_UP, FINDINGS_MAX, Difference, Logged, Stored, differences
+from streams.operator.observer import DriftObserver
 from streams.operator.reissue import reissue
 from streams.runtime.runner import Sender
 
 SECOND_LOOK_S: Final = 3.0
 YOUNG_S: Final = 30.0
 """A version that was accepted less long ago may simply be on its way."""
-FINDINGS_MAX: Final = 10_000
+VIEWS_WAIT_S: Final = 120.0
+_POLL_S: Final = 0.2
 _log = structlog.get_logger(__name__)
 
 
@@ -39,6 +41,26 @@ class TableSide(Protocol):
 
     async def look(self, keys: Collection[DocumentKey] | None = None) -> Mapping[DocumentKey, Stored]:
         """Return what is stored of all documents, or of these, as of one moment."""
+        ...
+
+
+class Views(Protocol):
+    """Lexical views, which compare themselves. Methods raise `Transient` when Postgres is away."""
+
+    async def alive(self) -> Collection[str]:
+        """Return the workers whose view was seen lately."""
+        ...
+
+    async def answered(self, verification: str) -> Collection[str]:
+        """Return the workers whose view has been compared for this verification."""
+        ...
+
+    async def found(self, verification: str) -> Sequence[Difference]:
+        """Return what views found; the same once for each of them."""
+        ...
+
+    async def reissued(self, verification: str) -> None:
+        """Note that all that views found is done again."""
         ...
 
 
@@ -78,16 +100,23 @@ class Verify:
         verifications: what was asked for.
         open_log: gives a log that was not read yet.
         tables: the other side.
+        views: compare themselves meanwhile.
         sender: takes re-issues.
+        observer: is told what was found.
         second_look_s: pause before it.
+        young_s: age under which a version may be on its way.
+        views_wait_s: longest wait for views once all else is compared.
     """
 
     verifications: VerificationStore
     open_log: Callable[[], AbstractAsyncContextManager[LogSide]]
     tables: TableSide
+    views: Views
     sender: Sender
+    observer: DriftObserver
     second_look_s: float = SECOND_LOOK_S
     young_s: float = YOUNG_S
+    views_wait_s: float = VIEWS_WAIT_S
 
     async def round(self) -> None:
         """Carry out all that wait.
@@ -109,6 +138,7 @@ class Verify:
                     await self.verifications.finish(asked.id, {}, why=why)
 
     async def _carry_out(self, asked: Verification) -> None:
+        views = await self.views.alive()
         async with self.open_log() as log:
             logged = await log.look()
             await self.verifications.progress(asked.id, {"n_logged": len(logged)})
@@ -117,13 +147,35 @@ class Verify:
             await self.verifications.progress(asked.id, {"n_documents": len(keys)})
             suspects = {key for key in keys if self._differences(key, logged, stored)}
             found = await self._second_look(log, suspects) if suspects else []
+        silent = await self._silent(asked.id, views)
+        by_views = await self.views.found(asked.id)
         if asked.repair:
-            await reissue(self.sender, {each.key: each.version for each in found})
+            versions = {each.key: each.version for each in (*by_views, *found)}
+            await reissue(self.sender, versions)
+            self.observer.reissued("repair", len(versions))
+            await self.views.reissued(asked.id)
         await self.verifications.found(asked.id, found[:FINDINGS_MAX], seen_by="operator", reissued=asked.repair)
-        kinds = Counter(each.kind for each in found)
-        told = {"n_documents": len(keys), "n_differences": len(found), "kinds": dict(kinds)}
+        kinds = Counter(each.kind for each in (*found, *by_views))
+        self.observer.found(kinds)
+        told = {
+            "n_documents": len(keys),
+            "n_views": len(views) - len(silent),
+            "silent_views": silent,
+            "n_differences": len(found) + len(by_views),
+            "kinds": dict(kinds),
+        }
         await self.verifications.finish(asked.id, told)
         _log.info("verified", verification=asked.id, repair=asked.repair, **told)
+
+    async def _silent(self, id: str, views: Collection[str]) -> list[str]:
+        """Wait for these views; return those that did not answer in time, or went away before they did."""
+        deadline = asyncio.get_running_loop().time() + self.views_wait_s
+        while waiting := set(views) - set(await self.views.answered(id)):
+            alive = await self.views.alive()
+            if waiting.isdisjoint(alive) or asyncio.get_running_loop().time() >= deadline:
+                break
+            await asyncio.sleep(_POLL_S)
+        return sorted(waiting)
 
     async def _second_look(self, log: LogSide, suspects: Collection[DocumentKey]) -> list[Difference]:
         """Return what still differs, without what is on its way."""

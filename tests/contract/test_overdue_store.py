@@ -91,6 +91,7 @@ def tables(request: pytest.FixtureRequest) -> Tables:
     [
         NOT_LIVE,
         BEHIND,
+        Known(latest=3, live=(3, True)),
         Known(latest=3, deleted=True),
         Known(latest=3, deleted=True, live=(2, False)),
         Known(latest=3, deleted=True, live=(3, False)),

@@ -24,9 +24,10 @@ class Known:
 
     @property
     def served(self) -> bool:
-        if self.live is None or self.live[0] < self.latest:
+        if self.live is None or self.live < (self.latest, False):
             return False
-        return not self.deleted or (self.live[1] and not self.left)
+        is_same = self.live[0] > self.latest or self.live[1] == self.deleted
+        return is_same and not (self.deleted and self.left)
 
 
 @dataclass(kw_only=True)

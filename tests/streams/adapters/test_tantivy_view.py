@@ -11,6 +11,7 @@ from schemas.events import Filters
 from streams.adapters.tantivy_index import TantivyIndex
 from streams.adapters.tantivy_view import TantivyView
 from streams.errors import Fatal, Transient
+from streams.operator.views import NONE, Chunks, Held
 from tests.contract.lexical import NOW_MS, NoBlobs, TantivyLexical, chunked, found, key_of
 from tests.doubles.chunk_feed import MemoryFeed
 from tests.doubles.clock import FrozenClock
@@ -176,3 +177,35 @@ async def test_a_view_that_cannot_begin_says_so_to_those_who_wait(tmp_path: Path
         await view.run()
     with pytest.raises(Transient, match="stopped"):
         await view.catch_up()
+
+
+async def test_what_is_held_is_shown_once_the_end_of_the_log_is_reached(tmp_path: Path) -> None:
+    view = TantivyLexical(tmp_path / "view", MemoryFeed(), FrozenClock(ms=NOW_MS))
+    await view.ranker.catch_up()
+    for number in range(50):
+        await view.write(key_of("kept"), number, chunked(key_of("kept"), 1, {"a": "dam", f"b{number}": "weir"}))
+    await view.write(key_of("gone"), 1, chunked(key_of("gone"), 1, {"c": "dam"}))
+    await view.write(key_of("gone"), 2, None)
+    await view.write(key_of("empty"), 1, chunked(key_of("empty"), 1, {}))
+    keys = [key_of(name) for name in ("kept", "gone", "empty", "unknown")]
+
+    await asyncio.wait_for(view.ranker.reach_end(), 5)
+
+    assert await view.ranker.held(keys) == {
+        key_of("kept"): Held(version=49, chunks=Chunks.of(["a", "b49"])),
+        key_of("gone"): Held(version=2, chunks=NONE),
+        key_of("empty"): Held(version=1, chunks=NONE),
+    }
+    await view.stop()
+
+
+async def test_a_view_that_has_stopped_reaches_no_end_and_shows_nothing(tmp_path: Path) -> None:
+    view = TantivyLexical(tmp_path / "view", MemoryFeed(), FrozenClock(ms=NOW_MS))
+    await view.ranker.catch_up()
+    await view.stop()
+    await view.write(key_of(), 1, None)
+
+    with pytest.raises(Transient):
+        await view.ranker.reach_end()
+    with pytest.raises(Transient):
+        await view.ranker.held([key_of()])

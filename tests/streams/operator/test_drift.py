@@ -71,6 +71,7 @@ def test_a_failed_document_that_was_never_live_does_not_differ() -> None:
         (logged(chunked=2), FINE, "chunks_behind"),
         (logged(embedded=2), FINE, "embeddings_behind"),
         (logged(), Stored(latest=3), "not_live"),
+        (logged(), replace(FINE, live_deleted=True, contents=NOTHING), "not_live"),
         (logged(accepted=4), replace(FINE, latest=4, settled=False), "live_behind"),
         (logged(accepted=4), replace(FINE, latest=4, deleted=True), "deleted_live"),
         (logged(accepted=4), Stored(latest=4, deleted=True, live=4, live_deleted=True, contents=WHOLE), "deleted_live"),

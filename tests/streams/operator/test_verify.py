@@ -1,6 +1,7 @@
 """Carrying out verifications, on doubles."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
@@ -8,10 +9,12 @@ import pytest
 
 from schemas.topics import INGEST
 from streams.errors import Transient
-from streams.operator.drift import Logged, Stored
+from streams.operator.drift import Difference, Logged, Stored
 from streams.operator.verify import LogSide, Verification, Verify
+from tests.doubles.overdue import MemoryDriftObserver
 from tests.doubles.publisher import MemoryPublisher
 from tests.doubles.verifications import MemoryLogSide, MemoryTableSide, MemoryVerifications
+from tests.doubles.views import MemoryViews
 from tests.streams.operator.test_drift import FINE, KEY, logged
 
 STALE = replace(FINE, contents=Stored().contents, age_s=60)
@@ -30,6 +33,9 @@ class Bench:
     repair: bool = False
     verifications: MemoryVerifications = field(default_factory=MemoryVerifications)
     publisher: MemoryPublisher = field(default_factory=MemoryPublisher)
+    views: MemoryViews = field(default_factory=MemoryViews)
+    observer: MemoryDriftObserver = field(default_factory=MemoryDriftObserver)
+    views_wait_s: float = 0.3
 
     async def kinds(self) -> list[str]:
         self.verifications.asked.append(Verification(id="v", repair=self.repair))
@@ -43,7 +49,10 @@ class Bench:
             verifications=self.verifications,
             open_log=open_log,
             tables=MemoryTableSide(looks=[{KEY: each} for each in self.tables]),
+            views=self.views,
             sender=self.publisher,
+            observer=self.observer,
+            views_wait_s=self.views_wait_s,
             second_look_s=0,
         )
         await verify.round()
@@ -64,6 +73,8 @@ async def test_what_differs_twice_is_found_and_left_alone() -> None:
 
     assert await bench.kinds() == ["chunks_missing"]
     assert bench.publisher.sent == []
+    assert bench.observer.kinds == {"chunks_missing": 1}
+    assert bench.observer.n_reissued == {}
 
 
 async def test_what_agrees_at_the_second_look_is_not_found() -> None:
@@ -74,6 +85,13 @@ async def test_what_is_on_its_way_is_not_found() -> None:
     assert await Bench(tables=[LATE]).kinds() == ["not_live"]
     assert await Bench(tables=[LATE], behind=1).kinds() == []
     assert await Bench(tables=[replace(LATE, age_s=1)]).kinds() == []
+
+
+async def test_a_delete_that_is_on_its_way_is_not_found() -> None:
+    deleted = replace(FINE, latest=4, deleted=True, age_s=60)
+
+    assert await Bench(tables=[deleted], log=[logged(accepted=4)]).kinds() == ["deleted_live"]
+    assert await Bench(tables=[deleted], log=[logged(accepted=4)], behind=1).kinds() == []
 
 
 async def test_what_cannot_mend_itself_is_found_on_a_busy_stack_too() -> None:
@@ -88,6 +106,49 @@ async def test_with_repair_each_document_is_done_again_once() -> None:
     assert (sent.topic, sent.key, sent.value) == (INGEST.name, b"acme/guide", b"{}")
     assert sent.headers == [("hr_reissue", b"3")]
     assert bench.verifications.reissued == {"v"}
+    assert bench.observer.n_reissued == {"repair": 1}
+
+
+VIEW_BEHIND = Difference(kind="view_behind", key=KEY, version=3, detail="d")
+
+
+async def test_what_views_found_is_counted_and_mended_too() -> None:
+    bench = Bench(tables=[FINE], repair=True)
+    bench.views.workers = {"a", "b"}
+    bench.views.answers["v"] = {"a": [], "b": [VIEW_BEHIND]}
+
+    assert await bench.kinds() == []
+    told = bench.verifications.told["v"]
+    assert (told["n_differences"], told["kinds"]) == (1, {"view_behind": 1})
+    assert (told["n_views"], told["silent_views"]) == (2, [])
+    assert [(each.key, each.headers) for each in bench.publisher.sent] == [(b"acme/guide", [("hr_reissue", b"3")])]
+    assert bench.views.redone == {"v"}
+    assert bench.observer.kinds == {"view_behind": 1}
+
+
+async def test_a_view_that_does_not_answer_in_time_is_named() -> None:
+    bench = Bench(tables=[FINE])
+    bench.views.workers = {"a", "b", "c"}
+    bench.views.answers["v"] = {"b": []}
+
+    await bench.kinds()
+
+    told = bench.verifications.told["v"]
+    assert (told["n_views"], told["silent_views"]) == (1, ["a", "c"])
+
+
+async def test_views_that_have_gone_are_not_waited_for() -> None:
+    class Going(MemoryViews):
+        async def answered(self, verification: str) -> Collection[str]:
+            self.workers.clear()
+            return await super().answered(verification)
+
+    bench = Bench(tables=[FINE], views=Going(workers={"a"}), views_wait_s=3_600)
+
+    async with asyncio.timeout(10):
+        await bench.kinds()
+
+    assert bench.verifications.told["v"]["silent_views"] == ["a"]
 
 
 async def test_while_kafka_is_away_it_stays_to_be_done() -> None:
