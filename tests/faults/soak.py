@@ -22,7 +22,7 @@ from tests.faults.run import HISTORY, Plan, execute, slowly_answering
 KILLED = ("worker-ingest-1", "worker-query-1", "gateway", "postgres", "valkey")
 """The others live through the whole run, so that it shows whether they grow."""
 PAUSE_S = (20.0, 40.0)
-REST_S = 2.0
+REST_S = 6.0
 GAUGED_EVERY_S = 15.0
 GROWTH_MAX = 1.15
 """Median of the last quarter of the run over that of its second quarter, of memory and of open handles."""
