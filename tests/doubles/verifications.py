@@ -12,8 +12,9 @@ from streams.operator.verify import Verification
 
 @dataclass(kw_only=True)
 class MemoryVerifications:
-    """`VerificationStore` over `asked`."""
+    """`VerificationStore` over `asked`; those in `held` have a worker."""
 
+    held: set[str] = field(default_factory=set)
     asked: list[Verification] = field(default_factory=list)
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: dict[str, list[Difference]] = field(default_factory=dict)
@@ -22,7 +23,11 @@ class MemoryVerifications:
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[Verification | None]:
-        yield next((each for each in self.asked if each.id not in self.ended), None)
+        waiting = (each for each in self.asked if each.id not in self.ended and each.id not in self.held)
+        asked = next(waiting, None)
+        if asked is not None:
+            self.held.add(asked.id)
+        yield asked
 
     async def progress(self, id: str, told: Mapping[str, Any]) -> None:
         self.told.setdefault(id, {}).update(told)

@@ -24,6 +24,7 @@ class FakeGateway:
         stuck: ids that stay `submitted`.
         stream: what a streamed question is answered with, as (event, data); its place in the log is `0:<n>`.
         cuts: after how many events each of the next streams breaks off; those after them are whole.
+        verification: what becomes of one, look after look; the last stays.
         hold_after: how many events of a stream are sent before a cancel; None: all.
     """
 
@@ -42,6 +43,8 @@ class FakeGateway:
     asked: threading.Event = field(default_factory=threading.Event)
     cancelled: threading.Event = field(default_factory=threading.Event)
     feedback: list[dict[str, Any]] = field(default_factory=list)
+    verification: list[dict[str, Any]] = field(default_factory=list)
+    repairs: list[bool] = field(default_factory=list)
 
     def ingest(self, documents: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
         bad = [each["id"] for each in documents if each["id"] in self.refused]
@@ -132,6 +135,11 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
                 self._answer(*fake.ingest(body["documents"]))
             elif path.path == "/v1/documents/lookup":
                 self._answer(200, {"documents": [fake.describe(each["id"]) for each in body["documents"]]})
+            elif path.path.startswith("/v1/verifications"):
+                if method == "POST":
+                    fake.repairs.append(body["repair"])
+                looks = fake.verification
+                self._answer(202 if method == "POST" else 200, looks.pop(0) if len(looks) > 1 else looks[0])
             elif path.path == "/v1/documents":
                 self._page({name: values[0] for name, values in parse_qs(path.query).items()})
             elif path.path == "/v1/query" and body["stream"]:
