@@ -53,7 +53,8 @@ def _show(progress: dict[str, Any], findings: list[dict[str, Any]]) -> None:
     for each in findings[:SHOWN]:
         of = f"{each['tenant']}/{each['document']}"
         done = "done again" if each["reissued_at"] else ""
-        table.add_row(*(escape(str(cell)) for cell in (each["kind"], of, each["version"], each["detail"], done)))
+        seen = each["detail"] if each["seen_by"] == "operator" else f"{each['detail']} ({each['seen_by']})"
+        table.add_row(*(escape(str(cell)) for cell in (each["kind"], of, each["version"], seen, done)))
     console(whole_lines=True).print(table)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(progress["kinds"].items()))
     console().print(f"{looked_at}, {progress['n_differences']} differences: {kinds}")

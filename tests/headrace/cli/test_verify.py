@@ -23,13 +23,14 @@ def verification(state: str, progress: dict[str, Any] | None = None, *findings: 
     }
 
 
-def finding(kind: str, document: str, reissued_at: str | None = None) -> dict[str, Any]:
+def finding(kind: str, document: str, reissued_at: str | None = None, seen_by: str = "operator") -> dict[str, Any]:
     return {
         "kind": kind,
         "tenant": "acme",
         "document": document,
         "version": 3,
         "detail": "1 of 2 chunks",
+        "seen_by": seen_by,
         "reissued_at": reissued_at,
     }
 
@@ -68,6 +69,12 @@ def test_what_is_done_again_is_said(fake: FakeGateway, headrace: Headrace) -> No
     assert (result.exit_code, fake.repairs) == (1, [True])
     assert "done again" in result.stdout
     assert "--repair" not in result.stdout
+
+
+def test_a_view_that_differs_is_named(fake: FakeGateway, headrace: Headrace) -> None:
+    fake.verification = [verification("finished", DIFFERENT, finding("view_differs", "c.md", seen_by="host:/data/0"))]
+
+    assert "1 of 2 chunks (host:/data/0)" in headrace("verify").stdout
 
 
 def test_a_view_that_did_not_answer_is_named(fake: FakeGateway, headrace: Headrace) -> None:
