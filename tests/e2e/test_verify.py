@@ -1,17 +1,21 @@
 """Drift is planted into a real stack, found by verification, and mended by re-issue alone."""
 
+import asyncio
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
+from backbone.kafka import Publisher
+from backbone.settings import WorkerSettings
 from headrace.cli import app
-from headrace.local.table import Options, worker
+from headrace.local.table import Options
 from schemas.topics import CHUNKS, DOCUMENTS, EMBEDDINGS, Topic
+from streams import wiring
 from tests.e2e.api import Api
 from tests.stack import Stack, running
 
@@ -148,26 +152,41 @@ def await_clean(stack: Stack) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_what_is_overdue_is_done_again_without_anybody_asking(own: Stack, acme: Api) -> None:
+def test_what_is_overdue_is_done_again_without_anybody_asking(
+    own: Stack, acme: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in ("lost", "left"):
         acme.put({"id": name, "text": text(name)})
     acme.settle(acme.delete("left"))
     own.sql("DELETE FROM live WHERE document = 'lost'")
     own.sql("UPDATE live SET deleted = false WHERE document = 'left'")
     old(own)
-    watching = {"HEADRACE_OVERDUE_INTERVAL_MS": "500", "HEADRACE_OVERDUE_AFTER_MS": "600000"}
+    for name, value in own.environment.items():
+        monkeypatch.setenv(name, value)
 
-    with own.beside(worker("watcher", "operator"), env=watching):
-        end = time.monotonic() + 60
-        while own.sql("SELECT FROM coverage WHERE n_covered < n_documents") or own.sql(
-            "SELECT FROM live WHERE document = 'left' AND NOT deleted"
-        ):
-            assert time.monotonic() < end, own.sql("SELECT * FROM reissues")
-            time.sleep(0.2)
+    asyncio.run(look_for_overdue(lambda: not own.sql(UNDONE)))
 
     assert acme.document("lost").json()["status"] == "indexed"
     assert acme.document("left").status_code == 404
     assert own.sql("SELECT FROM reissues WHERE n > 1") == []
+
+
+UNDONE = (
+    "SELECT FROM coverage WHERE n_covered < n_documents UNION ALL"
+    " SELECT FROM live WHERE document = 'left' AND NOT deleted"
+)
+
+
+async def look_for_overdue(is_done: Callable[[], bool]) -> None:
+    """Look as the operator stage does, until nothing is overdue any more."""
+    settings = WorkerSettings()
+    async with Publisher(settings) as publisher, wiring.assembled(settings, publisher) as parts:
+        wiring.operator(parts)
+        [duty] = [each for each in parts.duties if each.name == "overdue"]
+        async with asyncio.timeout(60):
+            while not await asyncio.to_thread(is_done):
+                await duty.round()
+                await asyncio.sleep(0.2)
 
 
 def test_only_operators_verify(own: Stack) -> None:
