@@ -45,9 +45,9 @@ def verify(
 def _show(progress: dict[str, Any], findings: list[dict[str, Any]]) -> None:
     for view in progress.get("silent_views", []):
         errors().print(f"the lexical view {escape(view)} did not answer; verify again, or see whether its worker runs")
-    looked_at = f"{progress['n_documents']} documents, {progress.get('n_views', 0)} lexical views"
+    looked_at = f"documents {progress['n_documents']} · lexical views {progress.get('n_views', 0)}"
     if not findings:
-        console().print(f"{looked_at}, no difference")
+        console().print(f"{looked_at} · differences 0")
         return
     table = Table("kind", "document", "version", "what differs", "", box=None)
     for each in findings[:SHOWN]:
@@ -57,6 +57,6 @@ def _show(progress: dict[str, Any], findings: list[dict[str, Any]]) -> None:
         table.add_row(*(escape(str(cell)) for cell in (each["kind"], of, each["version"], seen, done)))
     console(whole_lines=True).print(table)
     kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(progress["kinds"].items()))
-    console().print(f"{looked_at}, {progress['n_differences']} differences: {kinds}")
+    console().print(f"{looked_at} · differences {progress['n_differences']}: {kinds}")
     if not all(each["reissued_at"] for each in findings):
         console().print("have them done again with: headrace verify --repair")

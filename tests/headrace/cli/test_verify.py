@@ -40,7 +40,7 @@ def test_no_difference_is_waited_for_and_said(fake: FakeGateway, headrace: Headr
 
     result = headrace("verify")
 
-    assert (result.exit_code, result.stdout) == (0, "3 documents, 2 lexical views, no difference\n")
+    assert (result.exit_code, result.stdout) == (0, "documents 3 · lexical views 2 · differences 0\n")
     assert fake.repairs == [False]
 
 
@@ -54,7 +54,7 @@ def test_differences_are_listed_with_the_way_to_mend_them(fake: FakeGateway, hea
     for said in (
         "chunks_missing  acme/a[b].md",
         "orphaned        acme/c.md",
-        "3 documents, 2 lexical views, 2 differences: 1 chunks_missing, 1 orphaned",
+        "documents 3 · lexical views 2 · differences 2: 1 chunks_missing, 1 orphaned",
         "headrace verify --repair",
     ):
         assert said in result.stdout
@@ -84,7 +84,7 @@ def test_a_view_that_did_not_answer_is_named(fake: FakeGateway, headrace: Headra
 
     assert result.exit_code == 1
     assert "the lexical view host:/data/[1] did not answer" in " ".join(result.stderr.split())
-    assert "no difference" in result.stdout
+    assert "differences 0" in result.stdout
 
 
 def test_one_that_failed_says_why(fake: FakeGateway, headrace: Headrace) -> None:
