@@ -418,7 +418,8 @@ def operator(parts: Parts) -> Stage:
     )
     parts.duties.append(Duty(name="verify", round=verify.round, every_s=_DUTY_S, woken=parts.control().woken("verify")))
     settings = parts.settings
-    hops = [KafkaHop(settings=settings, group=group, topic=topic) for group, topic in _ingest_lane(parts)]
+    admin = Admin(settings)
+    hops = [KafkaHop(admin=admin, group=group, topic=topic) for group, topic in _ingest_lane(parts)]
     overdue = MendOverdue(
         documents=PostgresOverdue(pool=parts.pool, generation=parts.generation.name),
         walk=Walk(hops=hops, clock=parts.clock),

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from confluent_kafka import KafkaException
 
 from backbone.kafka import Admin, MissingTopic
-from backbone.settings import KafkaSettings
 from streams.errors import Transient
 
 
@@ -15,25 +14,25 @@ class KafkaHop:
     """`Hop` on a consumer group.
 
     Attributes:
-        settings: how to reach Kafka.
+        admin: a connection to Kafka; hops may share one.
         group: of the stage.
         topic: that it reads.
     """
 
-    settings: KafkaSettings
+    admin: Admin
     group: str
     topic: str
 
     async def ends(self) -> Mapping[int, int]:
         """See `Hop.ends`."""
         try:
-            return await Admin(self.settings).end_offsets(self.topic)
+            return await self.admin.end_offsets(self.topic)
         except (KafkaException, MissingTopic) as error:
             raise Transient(f"topic {self.topic!r} cannot be read: {error}", part="kafka") from error
 
     async def handled(self) -> Mapping[int, int]:
         """See `Hop.handled`."""
         try:
-            return await Admin(self.settings).group_places(self.group, self.topic)
+            return await self.admin.group_places(self.group, self.topic)
         except (KafkaException, MissingTopic) as error:
             raise Transient(f"group {self.group!r} cannot be asked: {error}", part="kafka") from error
