@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, ResourceType  # type: ignore[attr-defined]
 from pydantic import SecretStr
 
@@ -34,8 +35,31 @@ from backbone.settings import KafkaSettings
 from schemas.topics import DEAD_LETTERS, DOCUMENTS, INGEST, QUERIES, Topic
 
 
+STARTING = (
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+)
+
+
 def fresh(topic: Topic, partitions: int = 1) -> Topic:
     return replace(topic, name=f"t-{uuid.uuid4().hex}", partitions=partitions)
+
+
+def commit(settings: KafkaSettings, group: str, *places: TopicPartition) -> None:
+    """Commit for a group, and again while its coordinator is only just starting."""
+    consumer, end = Consumer(client_config(settings) | {"group.id": group}), time.monotonic() + 20
+    try:
+        while True:
+            try:
+                consumer.commit(offsets=list(places), asynchronous=False)
+                return
+            except KafkaException as error:
+                if error.args[0].code() not in STARTING or time.monotonic() > end:
+                    raise
+            time.sleep(0.1)
+    finally:
+        consumer.close()
 
 
 @pytest.fixture
@@ -145,9 +169,7 @@ async def test_a_group_goes_back_to_a_time_and_skips_nothing(settings: KafkaSett
         await publisher.send(topic.name, key=b"k", value=b"v", partition=partition)
     third = await record_at(settings, topic.name, 0, 2)
     assert third is not None
-    consumer = Consumer(client_config(settings) | {"group.id": group})
-    consumer.commit(offsets=[TopicPartition(topic.name, 0, 3), TopicPartition(topic.name, 1, 1)], asynchronous=False)
-    consumer.close()
+    commit(settings, group, TopicPartition(topic.name, 0, 3), TopicPartition(topic.name, 1, 1))
 
     assert await admin.group_places(group, topic.name) == {0: 3, 1: 1}
     assert await admin.rewind(group, topic.name, third.timestamp_ms + 3_600_000) == 0
