@@ -34,7 +34,6 @@ from backbone.kafka import (
 from backbone.settings import KafkaSettings
 from schemas.topics import DEAD_LETTERS, DOCUMENTS, INGEST, QUERIES, Topic
 
-
 STARTING = (
     KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
     KafkaError.COORDINATOR_NOT_AVAILABLE,
