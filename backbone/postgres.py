@@ -1,5 +1,7 @@
 """Connections to Postgres: a pool that outlives restarts of the server, and which errors mean that it is away."""
 
+import asyncio
+import functools
 from typing import Any, Final
 
 import asyncpg
@@ -10,7 +12,10 @@ from backbone.settings import PostgresSettings
 
 CONNECT_TIMEOUT_S: Final = 5.0
 CHECK_TIMEOUT_S: Final = 3.0
-STATEMENT_TIMEOUT_MS: Final = 15_000
+STATEMENT_S: Final = 15.0
+"""Longest time of a statement; those who wait for an answer want a shorter one."""
+_VANISHED_S: Final = 2.0
+"""The server itself ends a statement in time; one that is silent for so long after that has vanished."""
 IDLE_IN_TRANSACTION_TIMEOUT_MS: Final = 30_000
 """A process that hangs while it holds locks loses them after this time."""
 
@@ -24,24 +29,29 @@ _AWAY_STATES: Final = frozenset({"25P03", "25P04", "55P03", "58030"})
 """Idle-in-transaction and transaction timeout, lock not available, I/O error of the server."""
 
 
-async def open_pool(settings: PostgresSettings) -> "asyncpg.Pool[asyncpg.Record]":
+async def open_pool(settings: PostgresSettings, *, statement_s: float = STATEMENT_S) -> "asyncpg.Pool[asyncpg.Record]":
     """Make a pool of connections; the caller closes it.
 
     Nothing connects before the first use, so the server may still be down. Connections speak `halfvec` and `vector`
-    (pgvector's types) and `jsonb` (Python values), which needs a migrated database. Lost connections are replaced.
+    (pgvector's types) and `jsonb` (Python values), which needs a migrated database. Lost connections are replaced, and
+    so are those on which a statement was not answered in time, or was not waited for to its end.
+
+    Args:
+        settings: where it is, and how many connections there are at most.
+        statement_s: longest time of a statement.
     """
     return await asyncpg.create_pool(
         settings.postgres_dsn.get_secret_value(),
         min_size=0,
         max_size=settings.postgres_pool_max,
         timeout=CONNECT_TIMEOUT_S,
-        # The server cancels first; the client's own limit is for a server that vanished without a word.
-        command_timeout=STATEMENT_TIMEOUT_MS / 1000 + 5,
+        command_timeout=statement_s + _VANISHED_S,
+        connection_class=_Connection,
         init=_teach_types,
         reset=_keep_session,
         server_settings={
             "application_name": "headrace",
-            "statement_timeout": str(STATEMENT_TIMEOUT_MS),
+            "statement_timeout": str(round(statement_s * 1000)),
             "idle_in_transaction_session_timeout": str(IDLE_IN_TRANSACTION_TIMEOUT_MS),
         },
     )
@@ -72,6 +82,35 @@ def is_away(error: BaseException) -> bool:
         return not isinstance(error, ValueError)
     # asyncpg says InternalClientError when it uses a connection at the moment in which the server's farewell arrives.
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
+
+
+def _or_end(method: Any) -> Any:
+    """Let a method of a connection end that connection where its statement is not waited for to the end."""
+
+    @functools.wraps(method)
+    async def ending(connection: Any, *args: Any, **options: Any) -> Any:
+        try:
+            return await method(connection, *args, **options)
+        except (TimeoutError, asyncio.CancelledError):
+            connection.terminate()
+            raise
+
+    return ending
+
+
+class _Connection(asyncpg.Connection):
+    """Is of no more use after a statement that was not waited for to its end.
+
+    asyncpg would have the server cancel the statement, and let whatever comes next on the connection wait for that: the
+    rollback, and giving it back. A server that is frozen keeps its callers three times as long then.
+    """
+
+    execute = _or_end(asyncpg.Connection.execute)
+    executemany = _or_end(asyncpg.Connection.executemany)
+    fetch = _or_end(asyncpg.Connection.fetch)
+    fetchrow = _or_end(asyncpg.Connection.fetchrow)
+    fetchval = _or_end(asyncpg.Connection.fetchval)
+    copy_records_to_table = _or_end(asyncpg.Connection.copy_records_to_table)
 
 
 async def _teach_types(connection: Any) -> None:

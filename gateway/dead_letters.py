@@ -1,5 +1,6 @@
 """Routes of dead letters: what was given up, why, and what shall be done with it."""
 
+import asyncio
 import base64
 import json
 import re
@@ -26,6 +27,8 @@ STATES: Final = ("open", "redrive", "redriven", "discarded")
 ENDED_STAGES: Final = ("retrieve", "generate")
 """What they gave up ended its question with an error, and is not redriven."""
 PREVIEW_MAX_BYTES: Final = 4_096
+_RECORD_S: Final = 5.0
+"""How long Kafka may take to give a record."""
 _ID: Final = re.compile(r"([a-z]{1,40})\.(\d{1,9})\.(\d{1,18})")
 _EXAMPLE: Final[dict[str, JsonValue]] = {
     "id": "intake.0.17",
@@ -299,7 +302,8 @@ def _filter(body: Chosen) -> LetterFilter:
 
 async def _record(services: Services, row: LetterRow) -> Received | None:
     try:
-        return await services.record_at(DEAD_LETTERS.named(row.stage).name, row.partition, row.offset)
+        async with asyncio.timeout(_RECORD_S):
+            return await services.record_at(DEAD_LETTERS.named(row.stage).name, row.partition, row.offset)
     except (KafkaException, MissingTopic, TimeoutError) as error:
         raise unavailable("Kafka", error or type(error).__name__) from error
 

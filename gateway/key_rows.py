@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import asyncpg
 
-from backbone.postgres import ACQUIRE_TIMEOUT_S
 from gateway.ports import HeldKey, KeyRow
-from gateway.postgres import lend
+from gateway.postgres import FREE_S, lend
 from gateway.problems import unavailable
 
 _INSERT: Final = """
@@ -61,7 +60,7 @@ class PostgresKeyRows:
     @asynccontextmanager
     async def _place(self) -> AsyncIterator[None]:
         try:
-            async with asyncio.timeout(ACQUIRE_TIMEOUT_S):
+            async with asyncio.timeout(FREE_S):
                 await self._places.acquire()
         except TimeoutError as error:
             raise unavailable("Kafka", "too many requests with an Idempotency-Key wait for it") from error

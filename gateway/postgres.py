@@ -2,12 +2,17 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 
-from backbone.postgres import ACQUIRE_TIMEOUT_S, is_away
+from backbone.postgres import is_away
 from gateway.problems import unavailable
+
+FREE_S: Final = 5.0
+"""How long a request waits for a free connection of the pool; a new one takes no longer."""
+STATEMENT_S: Final = 6.0
+"""Longest time of a statement: a caller is better told to come again than kept waiting."""
 
 
 @asynccontextmanager
@@ -18,7 +23,7 @@ async def lend(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.pool.PoolCon
         Problem: 503, Postgres is away or all connections of the pool stay taken.
     """
     try:
-        async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
+        async with pool.acquire(timeout=FREE_S) as connection:
             yield connection
     except Exception as error:
         if is_away(error):

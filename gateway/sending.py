@@ -1,6 +1,7 @@
 """Sends single events to Kafka and waits for its acknowledgement."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
 from backbone.kafka import Delivered, PublishFailed
@@ -39,9 +40,34 @@ async def acknowledged(*sent: "asyncio.Future[Delivered]") -> None:
     Raises:
         PublishFailed: one failed, or is not acknowledged in time; Kafka may have it all the same.
     """
-    done, waiting = await asyncio.wait(sent, timeout=ACKNOWLEDGED_S)
+    for outcome in await outcomes_of(sent):
+        if isinstance(outcome, PublishFailed):
+            raise outcome
+
+
+async def outcomes_of(
+    sent: Sequence["asyncio.Future[Delivered]"], *, silence_s: float = ACKNOWLEDGED_S
+) -> list[Delivered | PublishFailed]:
+    """Wait for what becomes of these, in their order, as long as some of them are acknowledged again and again.
+
+    Args:
+        sent: at least one.
+        silence_s: when none is acknowledged for so long, those that are left have failed; Kafka may have them all the
+            same.
+    """
+    waiting = set(sent)
+    n_before = len(sent) + 1
+    while waiting and len(waiting) < n_before:
+        n_before = len(waiting)
+        _, waiting = await asyncio.wait(waiting, timeout=silence_s)
     for each in waiting:
         each.add_done_callback(asyncio.Future.exception)
-    if waiting:
-        raise PublishFailed(f"no acknowledgement within {ACKNOWLEDGED_S} seconds")
-    await asyncio.gather(*done)
+    late = PublishFailed(f"no acknowledgement within {silence_s:g} seconds")
+    return [late if each in waiting else _outcome(each) for each in sent]
+
+
+def _outcome(done: "asyncio.Future[Delivered]") -> Delivered | PublishFailed:
+    try:
+        return done.result()
+    except PublishFailed as error:
+        return error

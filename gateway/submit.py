@@ -1,6 +1,5 @@
 """Sends submissions to the ingest topic."""
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
@@ -9,7 +8,7 @@ from backbone.kafka import Delivered, PublishFailed
 from gateway.models import Receipt
 from gateway.ports import Services
 from gateway.problems import unavailable
-from gateway.sending import send
+from gateway.sending import outcomes_of, send
 from schemas.events import DocumentSubmitted
 from schemas.ids import DocumentKey
 from schemas.topics import INGEST
@@ -27,7 +26,8 @@ async def submit(services: Services, submissions: Sequence[Submission], tracepar
     """Return a receipt per submission, once Kafka has acknowledged every one.
 
     Raises:
-        Problem: 503, Kafka did not acknowledge all; the problem lists which it did.
+        Problem: 503, Kafka did not acknowledge all in time; the problem lists which it did. It may have the others
+            all the same.
     """
     try:
         sent = [
@@ -36,7 +36,7 @@ async def submit(services: Services, submissions: Sequence[Submission], tracepar
         ]
     except OSError as error:
         raise unavailable("the object store", error) from error
-    outcomes = await asyncio.gather(*sent, return_exceptions=True)
+    outcomes = await outcomes_of(sent)
     receipts, failed, why = [], [], ""
     for submission, outcome in zip(submissions, outcomes, strict=True):
         match outcome:
@@ -45,8 +45,6 @@ async def submit(services: Services, submissions: Sequence[Submission], tracepar
             case PublishFailed():
                 failed.append(submission.key.document)
                 why = str(outcome)
-            case BaseException():
-                raise outcome
     if failed:
         raise unavailable("Kafka", why, accepted=[receipt.model_dump() for receipt in receipts], failed=failed)
     return receipts

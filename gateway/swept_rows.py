@@ -47,7 +47,8 @@ _SET_PUBLISHED: Final = "UPDATE queries SET published_at = now() WHERE id = ANY(
 
 _DROP_KEYS: Final = """
 DELETE FROM idempotency_keys WHERE (tenant, key) IN (
-    SELECT tenant, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours' FOR UPDATE SKIP LOCKED
+    SELECT tenant, key FROM idempotency_keys WHERE created_at < now() - interval '24 hours'
+    LIMIT 10000 FOR UPDATE SKIP LOCKED
 )
 """
 

@@ -1,5 +1,6 @@
 """The id that Kafka gave the ingest topic, which submissions are compared by."""
 
+import asyncio
 from typing import Final
 
 from confluent_kafka import KafkaException
@@ -9,6 +10,7 @@ from gateway.problems import unavailable
 from schemas.topics import INGEST
 
 _name: Final = INGEST.name
+_ANSWER_S: Final = 5.0
 
 
 class TopicId:
@@ -29,7 +31,8 @@ class TopicId:
         """
         if self._known is None:
             try:
-                self._known = (await self._admin.topic_ids([_name]))[_name]
-            except (KafkaException, MissingTopic) as error:
-                raise unavailable("Kafka", error) from error
+                async with asyncio.timeout(_ANSWER_S):
+                    self._known = (await self._admin.topic_ids([_name]))[_name]
+            except (KafkaException, MissingTopic, TimeoutError) as error:
+                raise unavailable("Kafka", error or type(error).__name__) from error
         return self._known

@@ -21,6 +21,7 @@ from gateway.key_rows import PostgresKeyRows
 from gateway.letter_rows import PostgresLetterRows
 from gateway.log.shared import SharedLog, tenant_of
 from gateway.ports import Services
+from gateway.postgres import STATEMENT_S
 from gateway.questions import PostgresQuestionRows
 from gateway.replies import Replies
 from gateway.reply_leases import ReplyLease
@@ -53,7 +54,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
         memory_max_bytes=_LIFECYCLE_MEMORY_BYTES,
         warm_records=_LIFECYCLE_WARM_RECORDS,
     )
-    pool = await open_pool(settings)
+    pool = await open_pool(settings, statement_s=STATEMENT_S)
     questions = PostgresQuestionRows(pool=pool, alias=settings.generation_alias)
 
     async def check_replies() -> None:

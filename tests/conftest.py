@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ from headrace.local.ports import free_ports
 from headrace.local.postgres import create_database, postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
 from schemas.postgres.migrate import upgrade
+from tests.proxy import Proxy, kafka_listener, proxy
 
 START_S = 90
 
@@ -42,15 +44,37 @@ def jars() -> str:
     return class_path(artefacts, cache)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Broker:
+    """A real broker. Clients of `proxy_port`, where a proxy to `behind` is to listen, are sent there again."""
+
+    port: int
+    behind: int
+    proxy_port: int
+
+
 @pytest.fixture(scope="session")
-def kafka(jars: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Bootstrap address of a real broker that lives as long as the run."""
+def broker(jars: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+    """A real broker that lives as long as the run."""
     folder = tmp_path_factory.mktemp("kafka")
-    port, controller_port = free_ports(2)
-    bootstrap = f"127.0.0.1:{port}"
-    command = prepare_kafka(folder / "home", class_path=jars, port=port, controller_port=controller_port)
-    with _running(command, folder / "kafka.log", lambda: kafka_ready(bootstrap)):
-        yield bootstrap
+    port, controller_port, behind, proxy_port = free_ports(4)
+    more = kafka_listener(port=port, controller_port=controller_port, behind=behind, proxy_port=proxy_port)
+    command = prepare_kafka(folder / "home", class_path=jars, port=port, controller_port=controller_port, more=more)
+    with _running(command, folder / "kafka.log", lambda: kafka_ready(f"127.0.0.1:{port}")):
+        yield Broker(port=port, behind=behind, proxy_port=proxy_port)
+
+
+@pytest.fixture(scope="session")
+def kafka(broker: Broker) -> str:
+    """Bootstrap address of a real broker that lives as long as the run."""
+    return f"127.0.0.1:{broker.port}"
+
+
+@pytest.fixture
+def kafka_proxy(broker: Broker) -> Iterator[Proxy]:
+    """A proxy in front of that broker; who asks it first goes through it for good."""
+    with proxy(broker.behind, broker.proxy_port) as made:
+        yield made
 
 
 @pytest.fixture(scope="session")

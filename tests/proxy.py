@@ -181,6 +181,26 @@ def proxy(to_port: int, port: int = 0) -> Iterator[Proxy]:
         made.stop()
 
 
+def kafka_listener(*, port: int, controller_port: int, behind: int, proxy_port: int) -> dict[str, str]:
+    """Return the settings of a broker that sends whoever comes through a proxy through that proxy again.
+
+    Clients come to a broker by the address that it tells them, whatever address they asked first. So those of a proxy
+    need a listener of their own.
+
+    Args:
+        port: of the broker for all others.
+        controller_port: of the broker.
+        behind: port of the listener that the proxy carries to.
+        proxy_port: of the proxy.
+    """
+    return {
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port},"
+        f"PROXIED://127.0.0.1:{behind}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port},PROXIED://127.0.0.1:{proxy_port}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,PROXIED:PLAINTEXT",
+    }
+
+
 def _reset(writer: asyncio.StreamWriter) -> None:
     """Let the connection end with a reset, as a broken network or a killed process ends it."""
     sock = writer.get_extra_info("socket")

@@ -1,12 +1,17 @@
 """Connections to Postgres, and what counts as away."""
 
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack, asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
 
 from backbone.postgres import is_away, open_pool
 from backbone.settings import PostgresSettings
+from tests.proxy import Proxy, proxy
 
 
 @pytest.mark.parametrize(
@@ -69,3 +74,45 @@ async def test_a_lost_connection_is_replaced(postgres: Callable[[], Awaitable[st
 
     assert await pool.fetchval("SELECT $1::jsonb", {"a": [1]}) == {"a": [1]}
     await pool.close()
+
+
+@asynccontextmanager
+async def impatient(dsn: str) -> "AsyncIterator[tuple[asyncpg.Pool[Any], Proxy]]":
+    """A pool whose statements may take half a second, and the proxy that it goes through."""
+    port = urlsplit(dsn).port
+    assert port is not None
+    with proxy(port) as between:
+        settings = {"postgres_dsn": dsn.replace(f":{port}/", f":{between.port}/"), "postgres_pool_max": 1}
+        pool = await open_pool(PostgresSettings.model_validate(settings), statement_s=0.5)
+        yield pool, between
+        await pool.close()
+
+
+@pytest.mark.integration
+async def test_the_server_ends_a_statement_that_takes_too_long_and_the_connection_is_kept(
+    postgres: Callable[[], Awaitable[str]],
+) -> None:
+    async with impatient(await postgres()) as (pool, between):
+        pid = await pool.fetchval("SELECT pg_backend_pid()")
+        with pytest.raises(asyncpg.QueryCanceledError):
+            await pool.fetchval("SELECT pg_sleep(10)")
+
+        assert await pool.fetchval("SELECT pg_backend_pid()") == pid
+        assert between.n_accepted == 1
+
+
+@pytest.mark.integration
+async def test_nobody_waits_twice_for_a_server_that_does_not_answer(postgres: Callable[[], Awaitable[str]]) -> None:
+    async with impatient(await postgres()) as (pool, between):
+        with ExitStack() as freezing, pytest.raises(Exception) as caught:
+            async with pool.acquire(timeout=20) as connection, connection.transaction():
+                pid = await connection.fetchval("SELECT pg_backend_pid()")
+                freezing.enter_context(between.frozen())
+                began = time.monotonic()
+                await connection.fetchval("SELECT 1")
+        frozen_s = time.monotonic() - began
+
+        assert is_away(caught.value)
+        # the statement's time, and 2 s in which the server may say so; to roll back would take as long again
+        assert 2.5 <= frozen_s < 4.5
+        assert await pool.fetchval("SELECT pg_backend_pid()") != pid
