@@ -10,7 +10,7 @@ from backbone.settings import GatewaySettings
 from backbone.telemetry import setup_logging
 from gateway.app import create_app
 from gateway.auth import ApiKeys, BadKeysFile
-from gateway.server import Server
+from gateway.server import GRACE_S, Server
 
 _SWITCH_INTERVAL_S = 0.0005
 _OTHER_FILES = 1024
@@ -36,9 +36,9 @@ def main() -> None:
         loop="uvloop",
         log_config=None,
         access_log=False,
-        timeout_graceful_shutdown=10,
+        timeout_graceful_shutdown=GRACE_S,
     )
-    server = Server(app, config)
+    server = Server(app, config, notice_s=settings.drain_notice_ms / 1000)
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

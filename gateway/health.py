@@ -29,6 +29,7 @@ class Readiness(BaseModel):
     """Whether the gateway can serve, and which dependency it lacks."""
 
     ready: bool
+    draining: bool = Field(False, description="it was told to stop, and serves what comes for a moment")
     parts: dict[str, Part] = Field(examples=[{"kafka": {"ok": True}, "postgres": {"ok": False, "why": "refused"}}])
 
 
@@ -40,12 +41,14 @@ async def health() -> dict[str, str]:
 
 @router.get("/ready", response_model=Readiness, responses={503: {"model": Readiness}})
 async def ready(services: ServicesOf) -> JSONResponse:
-    """Check every dependency; 503 where one that is needed does not work."""
+    """Check every dependency; 503 where one that is needed does not work, and where the gateway is about to stop."""
     checks = [(name, check, True) for name, check in services.checks.items()]
     checks += [(name, check, False) for name, check in services.optional_checks.items()]
     found = await asyncio.gather(*(_check(check, needed=needed) for _, check, needed in checks))
     parts = {name: part for (name, _, _), part in zip(checks, found, strict=True)}
-    readiness = Readiness(ready=all(part.ok or not part.needed for part in found), parts=parts)
+    draining = services.draining.is_set()
+    works = all(part.ok or not part.needed for part in found)
+    readiness = Readiness(ready=works and not draining, draining=draining, parts=parts)
     return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)
 
 

@@ -24,6 +24,7 @@ RETRY_MS: Final = 1_000
 
 _TICK_S: Final = 1.0
 _BEAT: Final = b": heartbeat\n\n"
+_FAREWELL: Final = b": this gateway stops; go on at another one with Last-Event-ID\n\n"
 
 
 class StreamEvent(Protocol):
@@ -91,7 +92,7 @@ class OpenStreams:
         OPEN_STREAMS.dec()
 
     def close(self) -> None:
-        """End all streams as if the connection broke, so that their readers go on elsewhere; refuse new ones."""
+        """End all streams without an end of their events, so that their readers go on elsewhere; refuse new ones."""
         self._closing = True
         for stream in list(self._sending):
             stream.end()
@@ -175,7 +176,8 @@ class EventStream(Response):
                 self._beating.cancel()
             await self._events.aclose()
         if not self._gone:
-            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            farewell = _FAREWELL if self._ending else b""
+            await send({"type": "http.response.body", "body": farewell, "more_body": False})
 
     def end(self) -> None:
         """End the stream in good order, without an event."""

@@ -503,6 +503,9 @@ async def run(
     def on_ready() -> None:
         ready.update(dict.fromkeys(names, True))
 
+    def on_stop() -> None:
+        ready.update(dict.fromkeys(names, False))
+
     async with Publisher(settings) as publisher, assembled(settings, publisher) as parts:
         stages = [_watched(builders[name](parts)) for name in names]
         observer = PrometheusObserver()
@@ -521,6 +524,7 @@ async def run(
                 observer=observer,
                 before_join=lambda stage: _caught_up(parts, stage),
                 on_ready=on_ready,
+                on_stop=on_stop,
                 consumer=consumer,
                 outages=outages,
                 holders=PostgresHolders(pool=parts.pool, holder=parts.worker),

@@ -8,8 +8,9 @@ How to use it:
 
     run_process(main)
 
-`run_worker` ends with 0 after SIGTERM or SIGINT; with EXIT_FATAL when a handler raised Fatal or a dead letter could not
-be written; with EXIT_STUCK when a watchdog bit; with EXIT_CRASHED when a Faust App crashed. Whoever started the process
+`run_worker` ends with 0 after SIGTERM or SIGINT, and a second one ends the process at once with EXIT_FORCED; with
+EXIT_FATAL when a handler raised Fatal or a dead letter could not be written; with EXIT_STUCK when a watchdog bit; with
+EXIT_CRASHED when a Faust App crashed. Whoever started the process
 starts it again. Nothing that was not finished is acknowledged in any of these cases.
 """
 
@@ -43,6 +44,7 @@ from streams.runtime.watchdog import EXIT_STUCK, LoopWatch, Stuck, watch
 
 EXIT_FATAL = 70
 EXIT_CRASHED = 72
+EXIT_FORCED = 73
 
 FAUST_VERSION = "0.15.3"
 STOP_MARGIN_S = 12.0
@@ -65,6 +67,7 @@ async def run_worker(
     observer: Observer | None = None,
     before_join: Callable[[Stage], Awaitable[None]] | None = None,
     on_ready: Callable[[], None] | None = None,
+    on_stop: Callable[[], None] | None = None,
     timing: Timing | None = None,
     consumer: type[SafeConsumer] = SafeConsumer,
     outages: Outages | None = None,
@@ -81,6 +84,7 @@ async def run_worker(
         before_join: awaited for each stage before it joins its group (a view that must be built first); the stages do
             not wait for each other.
         on_ready: called once when every stage has been assigned its partitions (it may be none).
+        on_stop: called once when it begins to stop: no more records are begun then.
         timing: of the groups and of stopping; None: the defaults.
         consumer: acknowledges and commits; fault tests put a worse one in to see that they notice.
         outages: knows which parts are away; None: none ever is.
@@ -110,6 +114,8 @@ async def run_worker(
                     app.keep_notes()
             return code
         finally:
+            if on_stop is not None:
+                on_stop()
             work.cancel()
             outages.close()
             await _stop(apps, timing.drain_s + STOP_MARGIN_S)
@@ -173,8 +179,10 @@ def _told_to_stop() -> "Iterator[asyncio.Future[None]]":
     told: asyncio.Future[None] = loop.create_future()
 
     def tell() -> None:
-        if not told.done():
-            told.set_result(None)
+        if told.done():
+            _log.warning("stopped_at_once")
+            os._exit(EXIT_FORCED)
+        told.set_result(None)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell)
