@@ -81,7 +81,7 @@ class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySet
     questions_min: int = Field(2, ge=1, description="however slowly questions end, so many may be open")
     questions_per_tenant_max: int = Field(128, ge=1, description="accepted questions without an end, of one tenant")
     streams_max: int = Field(4_000, ge=1, description="event streams that this gateway holds open")
-    drain_notice_ms: int = Field(
+    stop_notice_ms: int = Field(
         0,
         ge=0,
         le=60_000,

@@ -38,7 +38,7 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = Server(app, config, notice_s=settings.drain_notice_ms / 1000)
+    server = Server(app, config, notice_s=settings.stop_notice_ms / 1000)
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

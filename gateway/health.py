@@ -29,7 +29,7 @@ class Readiness(BaseModel):
     """Whether the gateway can serve, and which dependency it lacks."""
 
     ready: bool
-    draining: bool = Field(False, description="it was told to stop, and serves what comes for a moment")
+    stopping: bool = Field(False, description="it was told to stop, and serves what comes for a moment")
     parts: dict[str, Part] = Field(examples=[{"kafka": {"ok": True}, "postgres": {"ok": False, "why": "refused"}}])
 
 
@@ -46,9 +46,9 @@ async def ready(services: ServicesOf) -> JSONResponse:
     checks += [(name, check, False) for name, check in services.optional_checks.items()]
     found = await asyncio.gather(*(_check(check, needed=needed) for _, check, needed in checks))
     parts = {name: part for (name, _, _), part in zip(checks, found, strict=True)}
-    draining = services.draining.is_set()
+    stopping = services.stopping.is_set()
     works = all(part.ok or not part.needed for part in found)
-    readiness = Readiness(ready=works and not draining, draining=draining, parts=parts)
+    readiness = Readiness(ready=works and not stopping, stopping=stopping, parts=parts)
     return JSONResponse(readiness.model_dump(), 200 if readiness.ready else 503)
 
 

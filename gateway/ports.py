@@ -335,7 +335,7 @@ class Services:
 
     `checks` maps the name of a dependency to what raises, with the reason, when it does not work; without those of
     `optional_checks` the gateway serves all the same. `admission` lets questions in, `searches` bare searches.
-    `record_at` reads one record of Kafka, by topic, partition and offset. `draining` is set when the gateway stops.
+    `record_at` reads one record of Kafka, by topic, partition and offset. `stopping` is set when the gateway stops.
     """
 
     settings: GatewaySettings
@@ -356,4 +356,4 @@ class Services:
     searches: Admission
     checks: Mapping[str, Callable[[], Awaitable[object]]]
     optional_checks: Mapping[str, Callable[[], Awaitable[object]]]
-    draining: asyncio.Event = field(default_factory=asyncio.Event)
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)

@@ -1,4 +1,4 @@
-"""The server of the gateway, and how it drains."""
+"""The server of the gateway, and how it stops."""
 
 import signal
 import socket
@@ -32,17 +32,17 @@ class Server(uvicorn.Server):
         self._notice_s = notice_s
         self._told_s: float | None = None
 
-    def drain(self) -> None:
+    def tell(self) -> None:
         """Begin to stop."""
-        self._services.draining.set()
+        self._services.stopping.set()
         self._told_s = time.monotonic()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Drain at the first signal; end at once at the second, or where nothing is served yet."""
+        """Begin to stop at the first signal; end at once at the second, or where nothing is served yet."""
         if not self.started:
             super().handle_exit(sig, frame)
         elif self._told_s is None:
-            self.drain()
+            self.tell()
         else:
             # uvicorn forces the end on SIGINT alone
             self.should_exit = True
@@ -56,7 +56,7 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """See uvicorn.Server."""
-        self._services.draining.set()
+        self._services.stopping.set()
         self._services.streams.close()
         await super().shutdown(sockets)
 

@@ -1,17 +1,21 @@
-"""Kills and freezes the parts of a stack, and writes it down."""
+"""Kills, freezes and stops the parts of a stack, and writes it down."""
 
 import asyncio
+import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import psutil
 
 from headrace.local import stack as local
+from headrace.local.parts import STOP_SIGNALS
 from headrace.local.record import read_record
 from tests.faults.history import History
 from tests.stack import Stack
 
 WATCH_S = 0.1
+STOP_MAX_S = 60.0
 
 
 def process_of(stack: Stack, part: str) -> psutil.Process | None:
@@ -30,6 +34,27 @@ def kill(stack: Stack, part: str, history: History) -> None:
     if process is not None:
         with _already_dead(history, part):
             process.kill()
+
+
+async def stop(stack: Stack, part: str, history: History) -> float:
+    """Tell a part's process to stop, wait until it has ended, and return how long that took, seconds."""
+    process = process_of(stack, part)
+    assert process is not None, f"{part} has no process"
+    began = time.monotonic()
+    history.add("stop", part=part, pid=process.pid)
+    process.send_signal(STOP_SIGNALS.get(part, signal.SIGTERM))
+    await asyncio.to_thread(process.wait, STOP_MAX_S)
+    took_s = time.monotonic() - began
+    history.add("stopped", part=part, pid=process.pid, seconds=took_s)
+    return took_s
+
+
+async def await_ready(stack: Stack, part: str, within_s: float = 120.0) -> None:
+    """Wait until a part is ready that was told to stop and has come back by itself."""
+    end = time.monotonic() + within_s
+    while not any(each.name == part and each.state == "ready" for each in local.status(stack.home).parts):
+        assert time.monotonic() < end, f"{part} did not come back"
+        await asyncio.sleep(WATCH_S)
 
 
 async def freeze(stack: Stack, part: str, seconds: float, history: History) -> None:

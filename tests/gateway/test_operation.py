@@ -24,7 +24,7 @@ async def test_ready_names_the_dependency_that_is_away(gateway: Gateway) -> None
     assert response.status_code == 503
     assert response.json() == {
         "ready": False,
-        "draining": False,
+        "stopping": False,
         "parts": {
             "kafka": {"ok": False, "needed": True, "why": "ConnectionError: refused"},
             "objects": {"ok": True, "needed": True, "why": None},

@@ -51,7 +51,7 @@ async def test_it_says_that_it_is_not_ready_before_it_closes_its_port(tmp_path: 
         async with asyncio.timeout(5):
             await task
 
-        assert (ready.status_code, ready.json()["ready"], ready.json()["draining"]) == (503, False, True)
+        assert (ready.status_code, ready.json()["ready"], ready.json()["stopping"]) == (503, False, True)
         assert served.status_code == 200
         assert time.monotonic() - began >= NOTICE_S
         with pytest.raises(httpx.ConnectError):

@@ -1,0 +1,64 @@
+"""Parts that are told to stop and come back under load: clients notice nothing but time."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from gateway.server import GRACE_S
+from streams.runtime.app import Timing
+from streams.runtime.worker import STOP_MARGIN_S
+from tests.faults.checker import report
+from tests.faults.rolling import Rolled, roll
+from tests.faults.run import GATEWAYS, WORKERS, slowly_answering
+from tests.stack import Stack
+
+pytestmark = [pytest.mark.faults]
+
+WORKER_STOP_S = Timing().drain_s + STOP_MARGIN_S
+GATEWAY_STOP_S = GRACE_S + 2
+"""Open requests, and what closing connections takes."""
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    with slowly_answering(tmp_path_factory.mktemp("stack")) as stack:
+        yield stack
+
+
+def judged(rolled: Rolled) -> Rolled:
+    print(f"{rolled.table()}\n{report(rolled.verdict)}")
+    assert rolled.verdict.violations == []
+    for part, seconds in rolled.stopped_s.items():
+        assert seconds <= (GATEWAY_STOP_S if part in GATEWAYS else WORKER_STOP_S), f"{part} took {seconds:.1f} s"
+    return rolled
+
+
+@pytest.mark.timeout(300)
+def test_a_gateway_and_a_worker_of_each_kind_stop_unnoticed(tmp_path: Path, stack: Stack) -> None:
+    parts = ("gateway", "worker-query-1", "worker-ingest-1")
+
+    rolled = judged(roll(tmp_path, stack, parts, "acme", quiet_s=3))
+
+    assert rolled.errors == []
+    assert set(rolled.stopped_s) == set(parts)
+    assert len(rolled.first_token_s[1]) >= 5
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_rolling_restart_of_every_process_of_ours_is_seen_as_time_alone(tmp_path: Path, stack: Stack) -> None:
+    rolled = judged(roll(tmp_path, stack, (*GATEWAYS, *WORKERS), "globex", quiet_s=60))
+
+    assert rolled.errors == []
+    assert len(rolled.stopped_s) == 7
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("part", ["valkey", "postgres", "kafka"])
+def test_a_store_that_restarts_in_good_order_loses_nothing(tmp_path: Path, stack: Stack, part: str) -> None:
+    rolled = judged(roll(tmp_path, stack, (part,), "initech", quiet_s=10, seed=2))
+
+    # what was not accepted then was refused with its reason, and is no loss
+    print(rolled.errors[:5])
