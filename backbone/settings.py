@@ -85,8 +85,8 @@ class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySet
         0,
         ge=0,
         le=60_000,
-        description="after SIGTERM /ready says no for so long before the port is closed, ms; as long as a load balancer "
-        "needs to notice",
+        description="after SIGTERM /ready says no for so long before the port is closed, ms; "
+        "as long as a load balancer needs to notice",
     )
 
 

@@ -93,6 +93,9 @@ RECORDS_RETRIED: Final = Counter(
 RECORDS_DEAD_LETTERED: Final = Counter(
     "headrace_records_dead_lettered_total", "Records given up, now in the dead-letter topic.", ["stage", "reason"]
 )
+DEAD_LETTERS_OPEN: Final = Gauge(
+    "headrace_dead_letters_open", "Dead letters that nobody has decided about, by the stage that gave up.", ["stage"]
+)
 RECORDS_SUPERSEDED: Final = Counter(
     "headrace_records_superseded_total", "Records dropped because a newer version of their document exists.", ["stage"]
 )
@@ -230,56 +233,8 @@ HTTP_SECONDS: Final = Histogram(
     "headrace_http_seconds", "Time of a request up to the first byte of its response.", ["route"], buckets=_SHORT
 )
 
-METRICS: Final = (
-    RECORDS_PROCESSED,
-    RECORDS_RETRIED,
-    RECORDS_DEAD_LETTERED,
-    RECORDS_SUPERSEDED,
-    RECORDS_REPEATED,
-    OFFSET_GAPS,
-    HANDLER_SECONDS,
-    IN_FLIGHT,
-    IN_FLIGHT_BYTES,
-    LAG,
-    OLDEST_UNFINISHED_SECONDS,
-    CHUNKS_ENCODED,
-    CHUNKS_SPARED,
-    QUESTION_VECTORS,
-    ENCODER_SECONDS,
-    TIME_TO_SEARCHABLE,
-    QUESTIONS,
-    TIME_TO_SOURCES,
-    TIME_TO_FIRST_TOKEN,
-    TIME_TO_ANSWER,
-    ANSWERS_WRITTEN,
-    MODEL_FAILURES,
-    MODEL_FIRST_TEXT_SECONDS,
-    MODEL_TOKENS,
-    MODEL_BREAKER_OPEN,
-    INVENTED_MARKS,
-    QUESTIONS_SWEPT,
-    OLDEST_QUESTION_SECONDS,
-    ADMISSIONS,
-    ADMISSION_CAP,
-    ADMISSION_DRAIN,
-    PROMISES,
-    PROMISED_PLACES,
-    CLAIMS,
-    DRIFT_FOUND,
-    REISSUES,
-    OVERDUE_MENDED,
-    COVERAGE,
-    TOKENS_TOLD,
-    WRITINGS_STOPPED,
-    CANCEL_SECONDS,
-    ANSWER_SCORES,
-    TIME_TO_SCORES,
-    OPEN_STREAMS,
-    REPLIES_DROPPED,
-    HTTP_REQUESTS,
-    BODY_BYTES,
-    HTTP_SECONDS,
-)
+METRICS: Final = tuple(each for each in list(globals().values()) if isinstance(each, Counter | Gauge | Histogram))
+"""All that are defined above, in their order."""
 
 
 def metrics_page() -> str:

@@ -73,6 +73,7 @@ from streams.intake.handler import Intake
 from streams.intake.rejected import Rejected
 from streams.intake.restored import check_not_behind
 from streams.lifecycle.handler import Project
+from streams.operator.counting import CountOpen
 from streams.operator.duty import Duty
 from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
@@ -96,6 +97,7 @@ _COMPARE_AGAIN_S = 1.0
 _VIEW_SEEN_S = 4.0
 _DUTY_S = 2.0
 """A nudge may be lost; so much later the work is done all the same."""
+_COUNT_S = 5.0
 _log = structlog.get_logger(__name__)
 
 
@@ -407,6 +409,12 @@ def operator(parts: Parts) -> Stage:
     parts.duties.append(
         Duty(name="redrive", round=redrive.round, every_s=_DUTY_S, woken=parts.control().woken("redrive"))
     )
+    count = CountOpen(
+        letters=letters, stages=STAGES, counted=lambda stage, n: telemetry.DEAD_LETTERS_OPEN.labels(stage).set(n)
+    )
+    at_once = asyncio.Event()
+    at_once.set()
+    parts.duties.append(Duty(name="count", round=count.round, every_s=_COUNT_S, woken=at_once))
     drift = PrometheusDrift(generation=parts.generation.name)
     verify = Verify(
         verifications=PostgresVerifications(pool=parts.pool, generation=parts.generation.name),

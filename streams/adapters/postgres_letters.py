@@ -1,6 +1,6 @@
 """The register of dead letters in Postgres."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -31,6 +31,8 @@ _NEXT: Final = f"""
 SELECT {_COLUMNS}, (extract(epoch FROM failed_at) * 1000)::bigint AS failed_ms
 FROM dead_letters WHERE state = 'redrive' ORDER BY changed_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
+
+_COUNT: Final = "SELECT stage, count(*) AS n FROM dead_letters WHERE state = 'open' GROUP BY stage"
 
 _BECAME: Final = """
 UPDATE dead_letters SET state = $4, why = $5, changed_at = now()
@@ -68,6 +70,12 @@ class PostgresLetters:
                 why.offset,
                 letter.failed_ms,
             )
+
+    async def n_open(self) -> Mapping[str, int]:
+        """See `LetterStore.n_open`."""
+        async with lend(self.pool) as connection:
+            rows = await connection.fetch(_COUNT)
+        return {row["stage"]: row["n"] for row in rows}
 
     @asynccontextmanager
     async def next_to_redrive(self) -> AsyncIterator[Task | None]:

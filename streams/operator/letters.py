@@ -1,6 +1,6 @@
 """Dead letters as the operator stage knows them, and what it needs to register and to redrive them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
@@ -89,6 +89,10 @@ class LetterStore(Protocol):
 
         A later one at the same place, of a topic that was created anew, replaces it.
         """
+        ...
+
+    async def n_open(self) -> Mapping[str, int]:
+        """Count the open dead letters by stage; a stage without any may be absent."""
         ...
 
     def next_to_redrive(self) -> AbstractAsyncContextManager[Task | None]:

@@ -157,3 +157,12 @@ async def test_a_failure_changes_nothing(register: Register) -> None:
             raise RuntimeError
 
     assert await register.state(PLACE) == ("redrive", None)
+
+
+async def test_open_ones_are_counted_by_stage(register: Register) -> None:
+    for offset in (1, 2, 3):
+        await register.letters.register(at(offset))
+    await register.letters.register(replace(LETTER, place=replace(PLACE, stage="chunk")))
+    await register.ask(at(2).place)
+
+    assert await register.letters.n_open() == {"embed": 2, "chunk": 1}

@@ -1,6 +1,7 @@
 """The register of dead letters in memory."""
 
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -27,6 +28,9 @@ class MemoryLetters:
         row = self.rows.get(letter.place)
         if row is None or row.letter.failed_ms < letter.failed_ms:
             self.rows[letter.place] = Row(letter=letter)
+
+    async def n_open(self) -> Mapping[str, int]:
+        return Counter(place.stage for place, row in self.rows.items() if row.state == "open")
 
     def ask(self, place: Place) -> None:
         row = self.rows.pop(place)

@@ -68,6 +68,14 @@ def awaited(headrace: Headrace, *filters: str, n: int = 1) -> list[dict[str, Any
         time.sleep(0.3)
 
 
+def await_counted(stack: Stack, n_open: int) -> None:
+    """Wait until the operator stage tells that so many are open."""
+    end = time.monotonic() + 30
+    while (counted := stack.metric("worker-score", "headrace_dead_letters_open")) != n_open:
+        assert time.monotonic() < end, (counted, n_open)
+        time.sleep(0.3)
+
+
 def test_every_stages_dead_letter_is_listed_and_shown_as_it_was_and_can_be_discarded(
     stack: Stack, headrace: Headrace, produce: Callable[..., None]
 ) -> None:
@@ -97,9 +105,11 @@ def test_every_stages_dead_letter_is_listed_and_shown_as_it_was_and_can_be_disca
     refused = headrace("dlq", "redrive", found["generate"]["id"], code=4)
     assert "ask it again" in refused["message"]
     ids = [shown["id"] for shown in found.values()]
+    await_counted(stack, len(headrace("dlq", "list", "--limit", "1000")["dead_letters"]))
     assert headrace("dlq", "discard", *ids) == {"n": len(ids)}
     still_open = {each["id"] for each in headrace("dlq", "list", "--limit", "1000")["dead_letters"]}
     assert not still_open & set(ids)
+    await_counted(stack, len(still_open))
 
 
 def test_a_document_whose_cause_was_mended_becomes_searchable(
