@@ -69,11 +69,11 @@ schemas: $(VENV)/.ready ## write the generated files: JSON Schemas, lists of top
 
 .PHONY: faults
 faults: setup ## kill workers under load and judge the history (short)
-	$(PYTEST) -m "faults and not long" tests/faults
+	$(PYTEST) -m "faults and not long" tests/faults tests/gateway
 
 .PHONY: faults-long
 faults-long: setup ## the same with every fault there is (long)
-	$(PYTEST) -m faults tests/faults tests/streams
+	$(PYTEST) -m faults tests/faults tests/gateway tests/streams
 
 .PHONY: soak
 soak: setup ## an hour of moderate load with kills: nothing is lost, and nothing grows

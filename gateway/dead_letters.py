@@ -305,7 +305,7 @@ async def _record(services: Services, row: LetterRow) -> Received | None:
         async with asyncio.timeout(_RECORD_S):
             return await services.record_at(DEAD_LETTERS.named(row.stage).name, row.partition, row.offset)
     except (KafkaException, MissingTopic, TimeoutError) as error:
-        raise unavailable("Kafka", error or type(error).__name__) from error
+        raise unavailable("Kafka", error) from error
 
 
 def _text(value: bytes | None) -> tuple[str | None, bool]:

@@ -27,5 +27,5 @@ async def lend(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.pool.PoolCon
             yield connection
     except Exception as error:
         if is_away(error):
-            raise unavailable("Postgres", error or type(error).__name__) from error
+            raise unavailable("Postgres", error) from error
         raise

@@ -77,7 +77,8 @@ class Problem(HTTPException):
 
 def unavailable(what: str, why: object, **more: Any) -> Problem:
     """Make the problem of a dependency that is away; the caller is asked to come again."""
-    detail = f"{what} is away or busy ({why}); try again in {RETRY_AFTER_S} seconds"
+    reason = str(why) or type(why).__name__
+    detail = f"{what} is away or busy ({reason}); try again in {RETRY_AFTER_S} seconds"
     return Problem(503, "unavailable", detail, headers={"Retry-After": str(RETRY_AFTER_S)}, **more)
 
 

@@ -34,5 +34,5 @@ class TopicId:
                 async with asyncio.timeout(_ANSWER_S):
                     self._known = (await self._admin.topic_ids([_name]))[_name]
             except (KafkaException, MissingTopic, TimeoutError) as error:
-                raise unavailable("Kafka", error or type(error).__name__) from error
+                raise unavailable("Kafka", error) from error
         return self._known

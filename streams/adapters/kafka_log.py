@@ -29,7 +29,7 @@ def _translating(what: str) -> Iterator[None]:
     try:
         yield
     except (KafkaException, MissingTopic, TimeoutError) as error:
-        raise Transient(f"{what} cannot be read: {error or type(error).__name__}", part="kafka") from error
+        raise Transient(f"{what} cannot be read: {str(error) or type(error).__name__}", part="kafka") from error
 
 
 @dataclass(frozen=True, kw_only=True)

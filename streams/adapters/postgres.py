@@ -25,7 +25,9 @@ async def lend(pool: "Pool[Any]") -> "AsyncIterator[Connection[Any]]":
             yield connection
     except Exception as error:
         if is_away(error):
-            raise Transient(f"Postgres is away or busy: {error or type(error).__name__}", part="postgres") from error
+            raise Transient(
+                f"Postgres is away or busy: {str(error) or type(error).__name__}", part="postgres"
+            ) from error
         raise
 
 

@@ -60,7 +60,7 @@ class HttpsUriSource:
                 address = await self._public_address(host)
                 return await self._get(parts, host, address)
         except (httpx.TransportError, OSError, TimeoutError) as error:
-            raise Transient(f"{host} is away or slow: {error or type(error).__name__}") from error
+            raise Transient(f"{host} is away or slow: {str(error) or type(error).__name__}") from error
 
     def _allowed(self, uri: str) -> SplitResult:
         try:
