@@ -68,8 +68,9 @@ class Sender:
         """Send, and wait until the last good one is done."""
         end = time.monotonic() + seconds
         sent, _ = await asyncio.gather(self._documents(end, documents_per_s), self._questions(end, questions_per_s))
+        assert await asyncio.to_thread(self._producer.flush, 60) == 0
         until = time.monotonic() + 120
-        while len(rows := self.stack.sql(_SEARCHABLE, self.turn)) < len(sent):
+        while len(rows := await asyncio.to_thread(self.stack.sql, _SEARCHABLE, self.turn)) < len(sent):
             assert time.monotonic() < until, f"{len(rows)} of {len(sent)} good documents are searchable"
             await asyncio.sleep(0.5)
         self.times.searchable += [row["at"] - at for row, at in zip(rows, sent, strict=True)]
