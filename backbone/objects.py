@@ -1,14 +1,19 @@
 """The object store: immutable byte strings in a folder, named by their SHA-256."""
 
 import asyncio
+import errno
 import hashlib
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
+from typing import Final
 
 from schemas.codec import BlobMissing
 
+LEAST_FREE_BYTES: Final = 32 * 1024 * 1024
+"""With less the store counts as full: what is small might still find room, the next large value would not."""
 _NAME = re.compile(r"[0-9a-f]{64}")
 
 
@@ -44,7 +49,7 @@ class FolderBlobs:
         """Write and remove a file.
 
         Raises:
-            OSError: the folder cannot be written.
+            OSError: the folder cannot be written, or the disk is all but full.
         """
         await asyncio.to_thread(self._check)
 
@@ -86,6 +91,10 @@ class FolderBlobs:
         self._root.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.NamedTemporaryFile(prefix=".check", dir=self._root) as file:
             file.write(b"ok")
+        free_bytes = shutil.disk_usage(self._root).free
+        if free_bytes < LEAST_FREE_BYTES:
+            message = f"{free_bytes} bytes are free, and {LEAST_FREE_BYTES} are wanted"
+            raise OSError(errno.ENOSPC, message, str(self._root))
 
     def _path(self, name: str) -> Path:
         return self._root / name[:2] / name[2:4] / name

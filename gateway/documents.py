@@ -22,7 +22,7 @@ from gateway.models import (
     SubmittedDocument,
 )
 from gateway.ports import DocumentRow, Services
-from gateway.problems import Problem, invalid
+from gateway.problems import Problem, invalid, unavailable
 from gateway.submit import Submission, submit
 from gateway.trace import Traceparent
 from gateway.uploads import Uploaded
@@ -220,6 +220,8 @@ async def content(
     except BlobMissing as error:
         detail = f"the text of document {document!r} is lost: {error}; submit the document again"
         raise Problem(500, "content_lost", detail) from error
+    except OSError as error:
+        raise unavailable("the object store", error) from error
     return Response(text[start:end].encode(), media_type="text/plain; charset=utf-8")
 
 

@@ -43,6 +43,7 @@ from streams.adapters.kafka_hop import KafkaHop
 from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.lexical_slot import own_slot
+from streams.adapters.object_store import OBJECTS, ObjectStore
 from streams.adapters.parse_pool import ParsePool
 from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
@@ -129,7 +130,7 @@ class Parts:
     settings: WorkerSettings
     sender: Sender
     pool: "asyncpg.Pool[Any]"
-    blobs: FolderBlobs
+    blobs: ObjectStore
     valkey: Valkey
     generation: Generation
     clock: SystemClock
@@ -547,7 +548,7 @@ def _probes(parts: Parts) -> Mapping[str, Probe]:
     return {
         KAFKA: Admin(parts.settings).check,
         "postgres": lambda: check(parts.settings),
-        "objects": parts.blobs.check,
+        OBJECTS: parts.blobs.check,
     }
 
 
@@ -608,7 +609,7 @@ async def assembled(settings: WorkerSettings, sender: Sender) -> AsyncIterator[P
             settings=settings,
             sender=sender,
             pool=pool,
-            blobs=FolderBlobs(settings.objects_dir),
+            blobs=ObjectStore(folder=FolderBlobs(settings.objects_dir)),
             valkey=await resources.enter_async_context(connected(settings)),
             generation=await _generation(pool, settings.generation),
             clock=SystemClock(),

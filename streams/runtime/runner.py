@@ -26,7 +26,6 @@ from streams.runtime.stage import DeadLetter, Stage
 FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 AFTER_OUTAGE_S = 0.5
-OBJECTS = "objects"
 
 _UNAWAITED_MAX = 1_000
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}")
@@ -208,12 +207,9 @@ class Runner:
         headers = codec.headers_of(source.headers)
         if not self.stage.whole:
             return _inbound(source, headers, trace, None, source.value)
-        try:
-            raw = await codec.whole_value(
-                codec.Record(key=source.key, value=source.value, headers=headers), blobs=self.blobs
-            )
-        except OSError as error:
-            raise Transient(f"the object store is out of reach: {error}", part=OBJECTS) from error
+        raw = await codec.whole_value(
+            codec.Record(key=source.key, value=source.value, headers=headers), blobs=self.blobs
+        )
         kind = self.stage.event_of(source.origin.topic)
         event = None
         if kind is not None:
@@ -241,18 +237,15 @@ class Runner:
         await asyncio.gather(*unacknowledged)
 
     async def _send(self, output: Outbound, about: Inbound[Any]) -> Awaitable[Delivered]:
-        try:
-            record = await codec.encode(
-                output.event,
-                key=output.key,
-                source=self.stage.source,
-                blobs=self.blobs,
-                version=output.version,
-                traceparent=about.traceparent,
-                reissue=about.reissue,
-            )
-        except OSError as error:
-            raise Transient(f"the object store is out of reach: {error}", part=OBJECTS) from error
+        record = await codec.encode(
+            output.event,
+            key=output.key,
+            source=self.stage.source,
+            blobs=self.blobs,
+            version=output.version,
+            traceparent=about.traceparent,
+            reissue=about.reissue,
+        )
         return self.sender.send(
             output.topic.name,
             key=record.key,

@@ -7,15 +7,22 @@ import pytest
 
 from backbone.objects import FolderBlobs
 from schemas.codec import BlobMissing, Blobs
+from streams.adapters.object_store import ObjectStore
 from tests.doubles.blobs import MemoryBlobs
 
 HELLO = "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824"
 
 
-@pytest.fixture(params=["double", "folder"])
+@pytest.fixture(params=["double", "folder", "as stages use it"])
 def blobs(request: pytest.FixtureRequest, tmp_path: Path) -> Blobs:
     """An empty store."""
-    return MemoryBlobs() if request.param == "double" else FolderBlobs(tmp_path / "objects")
+    folder = FolderBlobs(tmp_path / "objects")
+    found: dict[str, Blobs] = {
+        "double": MemoryBlobs(),
+        "folder": folder,
+        "as stages use it": ObjectStore(folder=folder),
+    }
+    return found[request.param]
 
 
 async def test_an_object_is_named_by_its_sha256_and_comes_back(blobs: Blobs) -> None:
