@@ -1,10 +1,13 @@
 """Parts that are slow, silent, cut off or full, while documents are submitted and questions asked."""
 
 import asyncio
+import shutil
+import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -166,3 +169,38 @@ def taken(proxied: Proxied, seconds: float) -> None:
         assert len(held) > 80
 
     asyncio.run(take())
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_full_object_store_is_waited_for(proxied: Proxied) -> None:
+    folder = proxied.stack.home.data("objects")
+    with small_disk(folder) as ballast:
+        went_through(proxied, lambda: filled(ballast, 20))
+
+
+def filled(ballast: Path, seconds: float) -> None:
+    """Leave no room on the disk for a while."""
+    with ballast.open("wb", buffering=0) as file:
+        with pytest.raises(OSError, match="No space left"):
+            while True:
+                file.write(bytes(1024 * 1024))
+        time.sleep(seconds)
+    ballast.unlink()
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """Put a disk of 64 MiB under a folder, which holds what is there; gives the name of a file on it."""
+    size = f"size={64 * 1024 * 1024}"
+    kept = folder.with_name(f"{folder.name}-kept")
+    shutil.copytree(folder, kept)
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], check=False).returncode:
+        pytest.skip("only root may mount a small disk")
+    try:
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        yield folder / "ballast"
+    finally:
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
