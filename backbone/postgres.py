@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+from contextlib import suppress
 from typing import Any, Final
 
 import asyncpg
@@ -25,8 +26,13 @@ ACQUIRE_TIMEOUT_S: Final = 10.0
 _AWAY_CLASSES: Final = frozenset({"08", "40", "53", "57"})
 """SQLSTATE classes: connection lost, transaction rolled back (deadlock), out of resources, shut down or cancelled."""
 
-_AWAY_STATES: Final = frozenset({"25P03", "25P04", "55P03", "58030"})
-"""Idle-in-transaction and transaction timeout, lock not available, I/O error of the server."""
+_AWAY_STATES: Final = frozenset({"25006", "25P03", "25P04", "55P03", "58030"})
+"""Read-only (it follows another one), idle-in-transaction and transaction timeout, lock not available, I/O error of the
+server."""
+
+_WRITE: Final = """
+CREATE TEMP TABLE headrace_check ON COMMIT DROP AS SELECT repeat('x', 1000) FROM generate_series(1, 1000)
+"""
 
 
 async def open_pool(settings: PostgresSettings, *, statement_s: float = STATEMENT_S) -> "asyncpg.Pool[asyncpg.Record]":
@@ -58,7 +64,10 @@ async def open_pool(settings: PostgresSettings, *, statement_s: float = STATEMEN
 
 
 async def check(settings: PostgresSettings) -> None:
-    """Return when the server answers on a new connection.
+    """Return when the server answers on a new connection, and takes what is written.
+
+    One whose disk is full, or that only follows another one, answers all that reads. A role that may make no temporary
+    tables cannot tell.
 
     Raises:
         Exception: it does not, of whatever kind.
@@ -67,7 +76,8 @@ async def check(settings: PostgresSettings) -> None:
         settings.postgres_dsn.get_secret_value(), timeout=CHECK_TIMEOUT_S, command_timeout=CHECK_TIMEOUT_S
     )
     try:
-        await connection.fetchval("SELECT 1")
+        with suppress(asyncpg.InsufficientPrivilegeError):
+            await connection.execute(_WRITE)
     finally:
         connection.terminate()
 

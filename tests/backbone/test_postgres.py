@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
-from backbone.postgres import is_away, open_pool
+from backbone.postgres import check, is_away, open_pool
 from backbone.settings import PostgresSettings
 from tests.proxy import Proxy, proxy
 
@@ -28,6 +28,7 @@ from tests.proxy import Proxy, proxy
         asyncpg.QueryCanceledError("canceling statement due to statement timeout"),
         asyncpg.IdleInTransactionSessionTimeoutError("terminating connection"),
         asyncpg.DiskFullError("no space left"),
+        asyncpg.ReadOnlySQLTransactionError("cannot execute INSERT in a read-only transaction"),
         asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress"),
     ],
 )
@@ -116,3 +117,24 @@ async def test_nobody_waits_twice_for_a_server_that_does_not_answer(postgres: Ca
         # the statement's time, and 2 s in which the server may say so; to roll back would take as long again
         assert 2.5 <= frozen_s < 4.5
         assert await pool.fetchval("SELECT pg_backend_pid()") != pid
+
+
+@pytest.mark.integration
+async def test_a_server_that_only_reads_is_away_and_a_check_leaves_nothing_behind(
+    postgres: Callable[[], Awaitable[str]],
+) -> None:
+    settings = PostgresSettings.model_validate({"postgres_dsn": await postgres()})
+    connection = await asyncpg.connect(settings.postgres_dsn.get_secret_value())
+    size = "SELECT count(*) FROM pg_class"
+    before = await connection.fetchval(size)
+
+    await check(settings)
+    await check(settings)
+
+    assert await connection.fetchval(size) == before
+    name = await connection.fetchval("SELECT current_database()")
+    await connection.execute(f"ALTER DATABASE {name} SET default_transaction_read_only = on")
+    with pytest.raises(asyncpg.ReadOnlySQLTransactionError) as caught:
+        await check(settings)
+    assert is_away(caught.value)
+    await connection.close()

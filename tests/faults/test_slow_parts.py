@@ -13,12 +13,14 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from headrace.local.home import Home
 from headrace.local.table import Options
 from tests.doubles.llm_server import Behaviour
 from tests.e2e.api import Api
 from tests.faults.visitors import Visitors, judge, restarts_of, visited
 from tests.proxied import Proxied, running_proxied
 from tests.slow_model import writing
+from tests.stack import Stack, running
 
 pytestmark = [pytest.mark.faults]
 
@@ -62,13 +64,13 @@ def ask(proxied: Proxied) -> Answered:
     return Answered(answer["provider"], time.monotonic() - began)
 
 
-def went_through(proxied: Proxied, disturbing: Callable[[], None]) -> Visitors:
+def went_through(stack: Stack, disturbing: Callable[[], None]) -> Visitors:
     """Let visitors come while something happens and a while after; judge what has become of them."""
-    restarts = restarts_of(proxied.stack)
-    with visited(proxied.stack) as visitors:
+    restarts = restarts_of(stack)
+    with visited(stack) as visitors:
         disturbing()
         time.sleep(AFTER_S)
-    judge(proxied.stack, visitors, restarts)
+    judge(stack, visitors, restarts)
     assert visitors.heard["document 202"] >= 3
     assert visitors.heard["question done"] >= 3
     return visitors
@@ -94,7 +96,7 @@ def test_a_model_that_is_silent_costs_a_few_questions_its_time_and_the_others_no
         with proxied.proxies["llm"].frozen():
             found.extend(ask(proxied) for _ in range(5))
 
-    visitors = went_through(proxied, silence)
+    visitors = went_through(proxied.stack, silence)
     print(found)
 
     assert [each.by for each in found] == ["extractive"] * 5
@@ -108,7 +110,7 @@ def test_a_model_that_is_silent_costs_a_few_questions_its_time_and_the_others_no
 
 
 def test_a_postgres_that_is_200_ms_away_costs_nothing_but_time(proxied: Proxied) -> None:
-    visitors = went_through(proxied, lambda: for_a_while(proxied.proxies["postgres"].slow(round_trip_s=0.2), 8))
+    visitors = went_through(proxied.stack, lambda: for_a_while(proxied.proxies["postgres"].slow(round_trip_s=0.2), 8))
 
     assert set(visitors.heard) <= {"document 202", "question done"}
 
@@ -117,14 +119,14 @@ def test_a_postgres_that_is_200_ms_away_costs_nothing_but_time(proxied: Proxied)
 @pytest.mark.parametrize("part", ["postgres", "kafka"])
 @pytest.mark.timeout(300)
 def test_a_part_whose_connections_break_every_second_costs_nothing_but_time(proxied: Proxied, part: str) -> None:
-    went_through(proxied, lambda: again_and_again(proxied.proxies[part].cut, 20))
+    went_through(proxied.stack, lambda: again_and_again(proxied.proxies[part].cut, 20))
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("part", ["postgres", "kafka"])
 @pytest.mark.timeout(300)
 def test_a_part_that_is_silent_for_half_a_minute_costs_nothing_but_time(proxied: Proxied, part: str) -> None:
-    visitors = went_through(proxied, lambda: for_a_while(proxied.proxies[part].frozen(), 30))
+    visitors = went_through(proxied.stack, lambda: for_a_while(proxied.proxies[part].frozen(), 30))
 
     assert visitors.longest_s < ANSWERED_S
 
@@ -132,13 +134,13 @@ def test_a_part_that_is_silent_for_half_a_minute_costs_nothing_but_time(proxied:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_kafka_that_is_200_ms_away_costs_nothing_but_time(proxied: Proxied) -> None:
-    went_through(proxied, lambda: for_a_while(proxied.proxies["kafka"].slow(round_trip_s=0.2), 20))
+    went_through(proxied.stack, lambda: for_a_while(proxied.proxies["kafka"].slow(round_trip_s=0.2), 20))
 
 
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_valkey_that_is_slow_is_done_without(proxied: Proxied) -> None:
-    visitors = went_through(proxied, lambda: for_a_while(proxied.proxies["valkey"].slow(round_trip_s=0.6), 15))
+    visitors = went_through(proxied.stack, lambda: for_a_while(proxied.proxies["valkey"].slow(round_trip_s=0.6), 15))
 
     assert set(visitors.heard) <= {"document 202", "question done"}
 
@@ -146,7 +148,7 @@ def test_a_valkey_that_is_slow_is_done_without(proxied: Proxied) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(300)
 def test_a_postgres_without_a_free_connection_is_waited_for(proxied: Proxied) -> None:
-    visitors = went_through(proxied, lambda: taken(proxied, 20))
+    visitors = went_through(proxied.stack, lambda: taken(proxied, 20))
 
     assert visitors.longest_s < ANSWERED_S
 
@@ -175,8 +177,29 @@ def taken(proxied: Proxied, seconds: float) -> None:
 @pytest.mark.timeout(300)
 def test_a_full_object_store_is_waited_for(proxied: Proxied) -> None:
     folder = proxied.stack.home.data("objects")
-    with small_disk(folder) as ballast:
-        went_through(proxied, lambda: filled(ballast, 20))
+    kept = folder.with_name("objects-kept")
+    shutil.copytree(folder, kept)
+    with small_disk(folder, 64):
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+        went_through(proxied.stack, lambda: filled(folder / "ballast", 20))
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+    shutil.copytree(kept, folder, dirs_exist_ok=True)
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_full_postgres_is_waited_for_longer_than_anything_is_retried(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    home.make()
+    home.data("postgres").mkdir(mode=0o700)
+    with (
+        small_disk(home.data("postgres"), 400),
+        running(home.path, Options(env={"HEADRACE_RETRY_MAX_MS": "5000"})) as stack,
+    ):
+        went_through(stack, lambda: filled(home.data("postgres") / "ballast", 30))
+        log = home.log("worker-ingest").read_text()
+    assert '"part_is_away"' in log
+    assert "could not extend file" in log
 
 
 def filled(ballast: Path, seconds: float) -> None:
@@ -190,17 +213,12 @@ def filled(ballast: Path, seconds: float) -> None:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """Put a disk of 64 MiB under a folder, which holds what is there; gives the name of a file on it."""
-    size = f"size={64 * 1024 * 1024}"
-    kept = folder.with_name(f"{folder.name}-kept")
-    shutil.copytree(folder, kept)
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", folder], check=False).returncode:
+def small_disk(folder: Path, size_mib: int) -> Iterator[None]:
+    """Put a small empty disk over a folder while the block runs."""
+    options = f"size={size_mib}m,mode=700"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", folder], check=False).returncode:
         pytest.skip("only root may mount a small disk")
     try:
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
-        yield folder / "ballast"
+        yield
     finally:
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
         subprocess.run(["umount", "--lazy", folder], check=True)
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
