@@ -97,7 +97,12 @@ class LlmServer:
 
     async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection, which takes one request."""
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        try:
+            head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        except asyncio.IncompleteReadError:
+            # a client that died before it asked
+            writer.close()
+            return
         headers = {
             name.lower(): value.strip() for name, _, value in (line.partition(":") for line in head.splitlines())
         }
