@@ -11,6 +11,7 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +58,15 @@ def growths(entries: Iterable[dict[str, Any]]) -> list[Growth]:
         ValueError: a part was looked at less often than eight times, which says nothing about growth.
     """
     seen: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    killed = set()
     for entry in entries:
         if entry["kind"] == "gauge_during":
             seen[entry["part"]].append(entry)
-        elif entry["kind"] in ("kill", "away"):
-            killed.add(entry["part"])
-    return [_growth(part, gauges) for part, gauges in sorted(seen.items()) if part not in killed]
+    lived = {part: gauges for part, gauges in seen.items() if not _began_anew(gauges)}
+    return [_growth(part, gauges) for part, gauges in sorted(lived.items())]
+
+
+def _began_anew(gauges: list[dict[str, Any]]) -> bool:
+    return any(after["uptime_s"] < before["uptime_s"] for before, after in pairwise(gauges))
 
 
 def _growth(part: str, gauges: list[dict[str, Any]]) -> Growth:

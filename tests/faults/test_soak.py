@@ -9,7 +9,10 @@ from tests.faults.soak import growths
 
 def gauges(part: str, memory: list[int], handles: list[int] | None = None) -> list[dict[str, Any]]:
     each = zip(memory, handles or [10] * len(memory), strict=True)
-    return [{"kind": "gauge_during", "part": part, "rss_bytes": rss, "handles": n} for rss, n in each]
+    return [
+        {"kind": "gauge_during", "part": part, "rss_bytes": rss, "handles": n, "uptime_s": 15.0 * at}
+        for at, (rss, n) in enumerate(each)
+    ]
 
 
 def test_a_part_that_warms_up_and_then_holds_has_not_grown() -> None:
@@ -28,8 +31,9 @@ def test_a_part_that_rises_slowly_has_grown(memory: list[int], handles: list[int
     assert found.grew
 
 
-def test_a_part_that_was_killed_is_not_judged() -> None:
-    entries = [*gauges("gateway", [100] * 8), {"kind": "kill", "part": "gateway"}]
+def test_a_part_that_began_anew_is_not_judged() -> None:
+    entries = gauges("gateway", [100] * 8)
+    entries[5]["uptime_s"] = 1.0
 
     assert growths(entries) == []
 
