@@ -54,7 +54,7 @@ class Broker:
 
 
 @pytest.fixture(scope="session")
-def broker(jars: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def kafka_broker(jars: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
     """A real broker that lives as long as the run."""
     folder = tmp_path_factory.mktemp("kafka")
     port, controller_port, behind, proxy_port = free_ports(4)
@@ -65,15 +65,15 @@ def broker(jars: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Brok
 
 
 @pytest.fixture(scope="session")
-def kafka(broker: Broker) -> str:
+def kafka(kafka_broker: Broker) -> str:
     """Bootstrap address of a real broker that lives as long as the run."""
-    return f"127.0.0.1:{broker.port}"
+    return f"127.0.0.1:{kafka_broker.port}"
 
 
 @pytest.fixture
-def kafka_proxy(broker: Broker) -> Iterator[Proxy]:
+def kafka_proxy(kafka_broker: Broker) -> Iterator[Proxy]:
     """A proxy in front of that broker; who asks it first goes through it for good."""
-    with proxy(broker.behind, broker.proxy_port) as made:
+    with proxy(kafka_broker.behind, kafka_broker.proxy_port) as made:
         yield made
 
 

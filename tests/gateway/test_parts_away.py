@@ -202,7 +202,7 @@ class Rig:
 
 
 @pytest.fixture
-async def rig(settings: GatewaySettings, broker: Broker, kafka_proxy: Proxy, valkey: str) -> AsyncIterator[Rig]:
+async def rig(settings: GatewaySettings, kafka_broker: Broker, kafka_proxy: Proxy, valkey: str) -> AsyncIterator[Rig]:
     """A gateway behind whose proxies all is there, and a responder that answers questions."""
     dsn, url = settings.postgres_dsn.get_secret_value(), valkey
     with proxy(port_of(dsn)) as postgres_proxy, proxy(port_of(url)) as valkey_proxy:
