@@ -15,6 +15,7 @@ import msgspec
 import pytest
 
 from schemas.topics import Topic
+from streams.runtime.worker import EXIT_FORCED
 from tests.streams.runtime.bench import Broker
 from tests.streams.runtime.bench import broker as connected
 from tests.streams.runtime.factories import question
@@ -151,6 +152,22 @@ async def test_a_handler_that_hangs_does_not_keep_the_process(broker: Broker, tm
         assert await asyncio.to_thread(worker.wait, 20) == 0
         # four seconds to drain, and a second to leave
         assert time.monotonic() - began < 4 + 3
+    assert await broker.committed(f"g.{topic.name}", topic) == 0
+
+
+async def test_a_second_signal_ends_a_worker_without_waiting(broker: Broker, tmp_path: Path) -> None:
+    topic = await broker.topic()
+    load = Load(broker, topic)
+    await load.put("hang", 0)
+    done = await load.put("fast", 0)
+    with fleet(broker, topic, tmp_path) as workers:
+        worker = workers.start()
+        await until(lambda: done in workers.seen(), every_s=0.05)
+        worker.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert worker.poll() is None
+        worker.send_signal(signal.SIGTERM)
+        assert await asyncio.to_thread(worker.wait, 3) == EXIT_FORCED
     assert await broker.committed(f"g.{topic.name}", topic) == 0
 
 
