@@ -129,7 +129,9 @@ QUESTION_VECTORS: Final = Counter(
 )
 ENCODER_SECONDS: Final = Counter("headrace_encoder_seconds_total", "Time that the encoder worked.", ["purpose"])
 TIME_TO_SEARCHABLE: Final = Histogram(
-    "headrace_time_to_searchable_seconds", "From the submission of a document version to indexed.", buckets=_LONG
+    "headrace_time_to_searchable_seconds",
+    "From the submission of a document version to indexed; versions that are done again are left out.",
+    buckets=_LONG,
 )
 QUESTIONS: Final = Counter("headrace_questions_total", "Questions that ended, by how.", ["outcome"])
 TIME_TO_SOURCES: Final = Histogram(

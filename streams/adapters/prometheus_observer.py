@@ -90,7 +90,7 @@ class Watched:
     def _count(self, record: Inbound[Any], event: LifecycleChanged) -> None:
         if event.status == "superseded":
             telemetry.RECORDS_SUPERSEDED.labels(self.stage).inc()
-        elif event.status == "indexed" and record.event is not None:
+        elif event.status == "indexed" and record.event is not None and record.reissue is None:
             telemetry.TIME_TO_SEARCHABLE.observe(max(0.0, time.time() - record.event.submitted_ms / 1000))
 
 
