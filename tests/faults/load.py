@@ -51,6 +51,7 @@ class Load:
         n_writers, n_askers: tasks at once.
         wait_s: how long a reader waits for one document to become searchable before going on without.
         rest_s: longest time that a writer rests between two operations; an asker rests half as long again.
+        share_awaited: of the operations, those after which a writer waits until they are searchable, 0 to 1.
         share_cut: of the connections of answer streams that are cut, 0 to 1.
         share_cancelled, share_repeated: of the questions.
     """
@@ -68,6 +69,7 @@ class Load:
     n_askers: int = 4
     wait_s: float = 60.0
     rest_s: float = 0.2
+    share_awaited: float = 0.5
     share_cut: float = 0.3
     share_cancelled: float = 0.15
     share_repeated: float = 0.2
@@ -102,7 +104,7 @@ class Load:
                 await self.delete(client, document)
             else:
                 await self.submit(client, document, rng)
-            if rng.random() < 0.5:
+            if rng.random() < self.share_awaited:
                 await self.await_visible(client, document)
             await asyncio.sleep(rng.uniform(0, self.rest_s))
 
