@@ -100,10 +100,10 @@ RECORDS_SUPERSEDED: Final = Counter(
     "headrace_records_superseded_total", "Records dropped because a newer version of their document exists.", ["stage"]
 )
 RECORDS_REPEATED: Final = Gauge(
-    "headrace_records_repeated", "Records seen again since the last rebalance of the stage.", ["stage"]
+    "headrace_records_repeated", "Records seen again since the last rebalance of the stage.", ["stage", "group"]
 )
 OFFSET_GAPS: Final = Gauge(
-    "headrace_offset_gaps", "Offsets skipped by compaction or retention since the last rebalance.", ["stage"]
+    "headrace_offset_gaps", "Offsets skipped by compaction or retention since the last rebalance.", ["stage", "group"]
 )
 PART_AWAY: Final = Gauge(
     "headrace_part_away", "1 while a part that stages of this process need does not answer: they wait.", ["part"]
@@ -112,13 +112,19 @@ PART_AWAY_SECONDS: Final = Counter("headrace_part_away_seconds_total", "Time tha
 HANDLER_SECONDS: Final = Histogram(
     "headrace_handler_seconds", "Time of a record from its first attempt to its end.", ["stage"], buckets=_SHORT
 )
-IN_FLIGHT: Final = Gauge("headrace_in_flight_records", "Records handed out and not finished.", ["stage"])
-IN_FLIGHT_BYTES: Final = Gauge("headrace_in_flight_bytes", "Keys and values of the records in flight.", ["stage"])
+IN_FLIGHT: Final = Gauge("headrace_in_flight_records", "Records handed out and not finished.", ["stage", "group"])
+IN_FLIGHT_BYTES: Final = Gauge(
+    "headrace_in_flight_bytes", "Keys and values of the records in flight.", ["stage", "group"]
+)
 LAG: Final = Gauge(
-    "headrace_lag_records", "Records between the committable position and the end.", ["stage", "topic", "partition"]
+    "headrace_lag_records",
+    "Records between the committable position and the end.",
+    ["stage", "group", "topic", "partition"],
 )
 OLDEST_UNFINISHED_SECONDS: Final = Gauge(
-    "headrace_oldest_unfinished_seconds", "Age of the oldest record in flight; 0 when there is none.", ["stage"]
+    "headrace_oldest_unfinished_seconds",
+    "Age of the oldest record in flight; 0 when there is none.",
+    ["stage", "group"],
 )
 CHUNKS_ENCODED: Final = Counter("headrace_chunks_encoded_total", "Chunks whose vector the encoder made.")
 CHUNKS_SPARED: Final = Counter("headrace_chunks_spared_total", "Chunks whose vector the generation held already.")

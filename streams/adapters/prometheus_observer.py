@@ -32,14 +32,15 @@ class PrometheusObserver:
 
     def sampled(self, stage: str, sample: Sample) -> None:
         """Show the state; partitions that are held no more disappear."""
-        telemetry.IN_FLIGHT.labels(stage).set(sample.in_flight)
-        telemetry.IN_FLIGHT_BYTES.labels(stage).set(sample.in_flight_bytes)
-        telemetry.OLDEST_UNFINISHED_SECONDS.labels(stage).set(sample.oldest_unfinished_s)
-        telemetry.OFFSET_GAPS.labels(stage).set(sample.gaps)
-        telemetry.RECORDS_REPEATED.labels(stage).set(sample.repeats)
-        telemetry.LAG.remove_by_labels({"stage": stage})
+        labels = (stage, sample.group)
+        telemetry.IN_FLIGHT.labels(*labels).set(sample.in_flight)
+        telemetry.IN_FLIGHT_BYTES.labels(*labels).set(sample.in_flight_bytes)
+        telemetry.OLDEST_UNFINISHED_SECONDS.labels(*labels).set(sample.oldest_unfinished_s)
+        telemetry.OFFSET_GAPS.labels(*labels).set(sample.gaps)
+        telemetry.RECORDS_REPEATED.labels(*labels).set(sample.repeats)
+        telemetry.LAG.remove_by_labels({"stage": stage, "group": sample.group})
         for (topic, partition), lag in sample.lag.items():
-            telemetry.LAG.labels(stage, topic, str(partition)).set(lag)
+            telemetry.LAG.labels(*labels, topic, str(partition)).set(lag)
 
     def went(self, part: str) -> None:
         """Show that it is away."""

@@ -208,6 +208,7 @@ class StageApp:
         ledgers = list(self.consumer.ledgers().values())
         oldest = [began for _, began in filter(None, (ledger.oldest() for ledger in ledgers))]
         return Sample(
+            group=self.stage.group,
             lag=self.consumer.lag(),
             in_flight=sum(ledger.n_unfinished for ledger in ledgers),
             in_flight_bytes=self.consumer.in_flight_bytes,

@@ -60,6 +60,7 @@ class SafeConsumer(driver.Consumer):
         self._flow, self._buffer_bytes = transport.flow, transport.buffer_bytes
         self._ledgers: dict[TP, Ledger] = {}
         self._committed: dict[TP, int] = {}
+        self._begins: dict[TP, int] = {}
         self._paused_by_us: set[TP] = set()
         self._seek_due = True
         self._rejoining = False
@@ -176,7 +177,7 @@ class SafeConsumer(driver.Consumer):
         """Go to the committed offsets, or to the beginning where there are none. Nothing is being fetched meanwhile."""
         generation = self.app.consumer_generation_id
         await self._flow.restart()
-        ledgers, committed, rewind = {}, {}, []
+        ledgers, committed, begins, rewind = {}, {}, {}, []
         for place, offset in (await self.seek_to_committed()).items():
             tp = TP(place.topic, place.partition)
             known = offset is not None and offset >= 0
@@ -188,13 +189,17 @@ class SafeConsumer(driver.Consumer):
         if rewind:
             # aiokafka's seek_to_committed leaves out partitions whose offset is None or 0
             await self._thread.seek_to_beginning(*rewind)
+        for tp in ledgers:
+            state = self._fetch_state(tp)
+            if state is not None:
+                begins[tp] = state.position
         paused = self._paused_by_us & set(ledgers)
         if paused:
             # aiokafka forgets pauses when partitions are assigned
             await self.pause_native(*paused)
         await self._flow.begin({tp: committed.get(tp, 0) for tp in ledgers})
         if self.flow_active and generation == self.app.consumer_generation_id and set(ledgers) == self.assignment():
-            self._ledgers, self._committed, self._seek_due = ledgers, committed, False
+            self._ledgers, self._committed, self._begins, self._seek_due = ledgers, committed, begins, False
             self.fetched_at = self.progressed_at = time.monotonic()
 
     # --- fetching ---------------------------------------------------------------------------------
@@ -262,20 +267,30 @@ class SafeConsumer(driver.Consumer):
         lag = {}
         for tp in self.assignment():
             end, ledger = self.highwater(tp), self._ledgers.get(tp)
-            position = ledger.position() if ledger else None
-            if end is not None and position is not None:
+            if end is None or ledger is None:
+                continue
+            position = ledger.position()
+            if position is None:
+                # nothing was handed out, nor ever committed
+                position = self._begins.get(tp)
+            if position is not None:
                 lag[tp.topic, tp.partition] = max(0, end - position)
         return lag
 
     def unfetched(self) -> int:
         """Return how many offsets, in all partitions held and not paused, lie before the end and were not fetched."""
-        state = self._thread._ensure_consumer()._subscription.subscription.assignment
         unfetched = 0
         for tp in set(self.assignment()) - self._paused_by_us:
-            partition = state.state_value(driver.ensure_aiokafka_TP(tp)) if state else None
-            if partition is not None and partition.has_valid_position and partition.highwater is not None:
-                unfetched += max(0, partition.highwater - partition.position)
+            state = self._fetch_state(tp)
+            if state is not None and state.highwater is not None:
+                unfetched += max(0, state.highwater - state.position)
         return unfetched
+
+    def _fetch_state(self, tp: TP) -> Any:
+        """Return aiokafka's state of a partition; None while it does not know where to fetch."""
+        held = self._thread._ensure_consumer()._subscription.subscription.assignment
+        state = held.state_value(driver.ensure_aiokafka_TP(tp)) if held else None
+        return state if state is not None and state.has_valid_position else None
 
     def commits_stuck_s(self) -> float:
         """Return for how long finished work has waited to be committed, seconds; 0 while there is none."""

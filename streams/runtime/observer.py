@@ -10,6 +10,7 @@ class Sample:
     """The state of one stage at one moment.
 
     Attributes:
+        group: the consumer group that it is; a stage has one per generation.
         lag: records between the committable position and the end, per topic and partition held.
         in_flight: records handed out and not finished.
         in_flight_bytes: their keys and values.
@@ -18,6 +19,7 @@ class Sample:
         repeats: records seen again since the last rebalance.
     """
 
+    group: str
     lag: Mapping[tuple[str, int], int]
     in_flight: int
     in_flight_bytes: int

@@ -64,7 +64,13 @@ def test_what_becomes_of_records_is_counted_by_stage() -> None:
 
 
 SAMPLE = Sample(
-    lag={("rag.t", 0): 7, ("rag.t", 1): 0}, in_flight=3, in_flight_bytes=99, oldest_unfinished_s=4.5, gaps=2, repeats=1
+    group="rag.s2",
+    lag={("rag.t", 0): 7, ("rag.t", 1): 0},
+    in_flight=3,
+    in_flight_bytes=99,
+    oldest_unfinished_s=4.5,
+    gaps=2,
+    repeats=1,
 )
 
 
@@ -74,7 +80,7 @@ def test_the_state_of_a_stage_is_shown_and_partitions_that_it_gave_away_are_not(
     observer.sampled("s2", SAMPLE)
 
     names = ("in_flight_records", "in_flight_bytes", "oldest_unfinished_seconds", "offset_gaps", "records_repeated")
-    assert [sample(f"headrace_{name}", stage="s2") for name in names] == [3, 99, 4.5, 2, 1]
+    assert [sample(f"headrace_{name}", stage="s2", group="rag.s2") for name in names] == [3, 99, 4.5, 2, 1]
     assert lag("s2", 0) == 7
     assert lag("s2", 1) == 0
 
@@ -82,11 +88,22 @@ def test_the_state_of_a_stage_is_shown_and_partitions_that_it_gave_away_are_not(
 
     assert lag("s2", 0) is None
     assert lag("s2", 1) == 5
-    assert sample("headrace_oldest_unfinished_seconds", stage="s2") == 0
+    assert sample("headrace_oldest_unfinished_seconds", stage="s2", group="rag.s2") == 0
 
 
-def lag(stage: str, partition: int) -> float | None:
-    labels = {"stage": stage, "topic": "rag.t", "partition": str(partition)}
+def test_two_groups_of_a_stage_are_told_apart() -> None:
+    observer = PrometheusObserver()
+
+    observer.sampled("s5", replace(SAMPLE, group="rag.s5.g1"))
+    observer.sampled("s5", replace(SAMPLE, group="rag.s5.g2", lag={("rag.t", 0): 400}, in_flight=8))
+
+    assert [lag("s5", 0, f"rag.s5.{name}") for name in ("g1", "g2")] == [7, 400]
+    in_flight = [sample("headrace_in_flight_records", stage="s5", group=f"rag.s5.{name}") for name in ("g1", "g2")]
+    assert in_flight == [3, 8]
+
+
+def lag(stage: str, partition: int, group: str = "rag.s2") -> float | None:
+    labels = {"stage": stage, "group": group, "topic": "rag.t", "partition": str(partition)}
     return REGISTRY.get_sample_value("headrace_lag_records", labels)
 
 

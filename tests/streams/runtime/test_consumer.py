@@ -199,3 +199,32 @@ async def test_a_fetch_that_comes_back_while_the_flow_stands_is_made_again() -> 
     consumer._ledgers, consumer._seek_due, consumer._active_partitions = {PLACE: Ledger(next=86)}, False, {PLACE}
     assert [item async for item in consumer.getmany(1.0)] == []
     assert consumer._seek_due
+
+
+@pytest.mark.parametrize(
+    ("position", "begins", "end", "lag"),
+    [
+        (None, 5, 9, 4),  # nothing was handed out, nor ever committed
+        (None, 5, 5, 0),
+        (7, 5, 9, 2),
+        (None, None, 9, None),  # where it begins is not known
+        (7, 7, None, None),  # nothing was fetched
+    ],
+)
+async def test_lag_counts_from_what_may_be_committed_else_from_where_the_partition_begins(
+    position: int | None, begins: int | None, end: int | None, lag: int | None
+) -> None:
+    bench = Bench()
+
+    class Assigned(SafeConsumer):
+        def assignment(self) -> set[TP]:
+            return {PLACE}
+
+        def highwater(self, tp: TP) -> Any:
+            return end
+
+    consumer: Any = Assigned(bench.app.transport, bench._keep, on_partitions_revoked=None, on_partitions_assigned=None)
+    consumer._ledgers = {PLACE: Ledger(next=position)}
+    consumer._begins = {} if begins is None else {PLACE: begins}
+
+    assert consumer.lag() == ({} if lag is None else {(TOPIC, 0): lag})

@@ -332,6 +332,26 @@ async def test_a_stage_of_several_topics_handles_and_commits_each(broker: Broker
     assert seen == {(topic.name, ids[topic.name], text) for topic in topics for text in ("a", "b")}
 
 
+async def test_the_lag_of_every_partition_is_known_where_nothing_came_yet_too(broker: Broker) -> None:
+    topic = await broker.topic(partitions=4)
+    await broker.put(topic, "first", "second", "third", partition=1)
+    await broker.put(topic, "gone", partition=2)
+    admin = AdminClient(client_config(broker.settings))
+    for deleted in admin.delete_records([TopicPartition(topic.name, 2, 1)]).values():
+        deleted.result(10)
+    lag: dict[int, int] = {}
+
+    class Ears(Silent):
+        def sampled(self, stage: str, sample: Sample) -> None:
+            lag.update({partition: n for (_, partition), n in sample.lag.items()})
+
+    work = Work("second")
+    async with running(broker, one(topic, work), observer=Ears()):
+        await until(lambda: lag == {0: 0, 1: 2, 2: 0, 3: 0}, every_s=0.1)
+        work.go["second"].set()
+        await until(lambda: lag == {0: 0, 1: 0, 2: 0, 3: 0}, every_s=0.1)
+
+
 async def test_a_stage_held_back_by_its_slots_runs_at_their_rate(broker: Broker) -> None:
     topic = await broker.topic(partitions=4)
     n_done = 0
