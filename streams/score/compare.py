@@ -1,6 +1,5 @@
 """How well a sentence is supported by passages: said by them word for word, else alike in meaning and in words."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,12 +9,10 @@ import numpy as np
 
 from streams.ports import Passage, Vectors
 from streams.score.said import Said
-from streams.text.words import words
+from streams.text.words import spoken, words
 
 SUPPORTED_MIN: Final = 0.6
 """Support from which on a sentence counts as supported; chosen on open halves: `python -m tests.bench.scores`."""
-
-_WORD: Final = re.compile(r"\w+")
 
 
 @dataclass(frozen=True)
@@ -64,8 +61,3 @@ class Comparison:
         asked = words(self.said.text)
         covered = sum(word in held for word in asked) / len(asked)
         return min(1.0, (cosine + covered) / 2)
-
-
-def spoken(text: str) -> str:
-    """Return the words of a text with a space around each of them, so that one text holds another as a phrase."""
-    return f" {' '.join(_WORD.findall(text.casefold()))} "

@@ -23,6 +23,11 @@ def words(text: str) -> list[str]:
     return [_stem(word) for word in _WORD.findall(plain) if word not in _STOP]
 
 
+def spoken(text: str) -> str:
+    """Return the words of a text with a space around each of them, so that one text holds another as a phrase."""
+    return f" {' '.join(_WORD.findall(text.casefold()))} "
+
+
 def _stem(word: str) -> str:
     for ending in _ENDINGS:
         if word.endswith(ending) and len(word) - len(ending) >= _STEM_MIN:
