@@ -11,6 +11,7 @@ from gateway import (
     dead_letters,
     documents,
     feedback,
+    gates,
     health,
     lifecycle_events,
     problems,
@@ -57,6 +58,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> FastAPI
         search,
         dead_letters,
         verifications,
+        gates,
         health,
     ):
         app.include_router(module.router)

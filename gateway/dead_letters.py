@@ -289,8 +289,10 @@ async def discard_one(row: InPath, caller: Operator, services: ServicesOf) -> De
     return DeadLetter.of(await services.letters.find(caller, row.stage, row.partition, row.offset) or row)
 
 
-async def nudge(services: Services, caller: Caller, trace: str, kind: Literal["redrive", "verify"] = "redrive") -> None:
-    """Wake the operator stage; without it, it looks every few seconds."""
+async def nudge(
+    services: Services, caller: Caller, trace: str, kind: Literal["redrive", "verify", "gate"] = "redrive"
+) -> None:
+    """Wake who carries it out; without it, they look every few seconds."""
     control = ControlSent(kind=kind, tenant=caller.tenant)
     sent = await send(services, CONTROL, control, key=kind.encode(), traceparent=trace)
     sent.add_done_callback(lambda done: done.exception())

@@ -1,7 +1,7 @@
 """What the gateway needs from outside, as roles; tests put doubles in their place."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -329,6 +329,32 @@ class VerificationRows(Protocol):
         ...
 
 
+class GateRows(Protocol):
+    """Gates that were asked for. Methods raise `Problem` 503 where Postgres is away."""
+
+    async def generations(self) -> Collection[str]:
+        """Return the index generations that there are."""
+        ...
+
+    async def ask(
+        self, *, candidate: str, base: str, tenant: str, margin: float, sets: Mapping[str, Any]
+    ) -> Mapping[str, Any] | None:
+        """Ask for one; return its description. None: one of this candidate is under way."""
+        ...
+
+    async def latest(self, candidate: str) -> Mapping[str, Any] | None:
+        """Return the last one of a candidate that was asked for."""
+        ...
+
+    async def judged(self, candidate: str, base: str) -> Mapping[str, Any] | None:
+        """Return id, verdict, passed, reason, margin and age_s of the last one of a pair that has a verdict."""
+        ...
+
+    async def cancel(self, candidate: str) -> bool:
+        """Cancel the one of a candidate that is under way; False where none is."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """All that the routes use.
@@ -348,6 +374,7 @@ class Services:
     idempotency: KeyRows
     letters: LetterRows
     verifications: VerificationRows
+    gates: GateRows
     record_at: Callable[[str, int, int], Awaitable[Received | None]]
     replies: Replies
     lifecycle: SharedLog

@@ -392,7 +392,7 @@ class EvalLogged(Event, frozen=True, kw_only=True):
 class ControlSent(Event, frozen=True, kw_only=True):
     """A nudge to look into Postgres; losing one delays, and loses nothing else.
 
-    `kind` is cancel (of `query`), redrive or verify. `tenant` is empty where it is no tenant's.
+    `kind` is cancel (of `query`), redrive, verify or gate. `tenant` is empty where it is no tenant's.
     """
 
     kind: str

@@ -28,6 +28,7 @@ from gateway.sse import OpenStreams
 from schemas.events import Answer, Citation, Evidence, Filters, QueryAsked, Reply, Usage
 from schemas.ids import new_query_id
 from tests.doubles.blobs import MemoryBlobs
+from tests.doubles.gate_rows import MemoryGateRows
 from tests.doubles.gateway import (
     MemoryDocumentRows,
     MemoryKeyRows,
@@ -61,6 +62,7 @@ class Gateway:
     questions: MemoryQuestionRows
     letters: MemoryLetterRows
     verifications: MemoryVerificationRows
+    gates: MemoryGateRows
     records: dict[tuple[str, int, int], Received]
     swept: MemorySweptRows
     services: Services
@@ -87,6 +89,7 @@ async def gateway_in_memory(
     questions = beside.questions if beside else MemoryQuestionRows()
     letters = MemoryLetterRows(documents=documents)
     verifications = MemoryVerificationRows()
+    gates = MemoryGateRows()
     records: dict[tuple[str, int, int], Received] = {}
     kafka = beside.replies if beside else MemoryReplies()
     sender = MemorySender(answers=kafka.log)
@@ -126,6 +129,7 @@ async def gateway_in_memory(
             idempotency=MemoryKeyRows(),
             letters=letters,
             verifications=verifications,
+            gates=gates,
             record_at=record_at,
             replies=replies,
             lifecycle=lifecycle,
@@ -165,6 +169,7 @@ async def gateway_in_memory(
             questions=questions,
             letters=letters,
             verifications=verifications,
+            gates=gates,
             records=records,
             swept=swept,
             services=app.state.services,
