@@ -84,7 +84,7 @@ def _finished(gate: Mapping[str, Any], report: Mapping[str, Any]) -> str:
     )
     return (
         f'<section class="verdict {escape(verdict)}"><h1>{escape(HEADLINES.get(verdict, verdict))}</h1>'
-        f"<p>{escape(report['reason'])}</p>{_between(gate)}</section>"
+        f"<p>{escape(report['reason'][:1].upper() + report['reason'][1:])}.</p>{_between(gate)}</section>"
         f'<p class="dim">{escape(numbers)}</p>' + "".join(_set(each, rule) for each in report["sets"])
     )
 

@@ -76,5 +76,25 @@ class Operations:
         """Return how far each generation has come."""
         return list(msgspec.json.decode(self.client.request("GET", "/v1/coverage")))
 
+    def ask_gate(self, generation: str, body: Json) -> Json:
+        """Have a candidate generation judged by questions; returns the gate."""
+        return self._json("POST", _gate(generation), body=body)
+
+    def gate(self, generation: str) -> Json:
+        """Return the last gate of a candidate generation."""
+        return self._json("GET", _gate(generation))
+
+    def gate_report(self, generation: str) -> bytes:
+        """Return the report of the last gate as a page of HTML."""
+        return self.client.request("GET", f"{_gate(generation)}/report")
+
+    def cancel_gate(self, generation: str) -> Json:
+        """Cancel the gate that is under way."""
+        return self._json("DELETE", _gate(generation))
+
     def _json(self, method: str, path: str, **more: Any) -> Json:
         return dict(msgspec.json.decode(self.client.request(method, path, **more)))
+
+
+def _gate(generation: str) -> str:
+    return f"/v1/generations/{quote(generation, safe='')}/gate"

@@ -27,7 +27,7 @@ DECIDING: Final = ("ndcg", "passage")
 
 def measures(question: Question, asked: Asked) -> dict[str, float]:
     """Measure what one generation made of a question; a measure without its label is left out."""
-    found = {"answered": float(not asked.abstained)}
+    found: dict[str, float] = {}
     if question.relevant:
         documents = ranked_documents(asked.hits)
         found["ndcg"] = ndcg(documents, question.relevant)
@@ -38,7 +38,7 @@ def measures(question: Question, asked: Asked) -> dict[str, float]:
         found["passage"] = float(holds(asked.context, question.answers))
     if question.answers:
         found["answer"] = float(not asked.abstained and holds([asked.answer], question.answers))
-    return found
+    return found | {"answered": float(not asked.abstained)}
 
 
 def likeness(base: Asked, candidate: Asked) -> dict[str, float]:
