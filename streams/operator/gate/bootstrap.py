@@ -39,8 +39,10 @@ def resample(differences: Sequence[float] | npt.NDArray[Any], resamples: int, se
         resamples: how often.
         seed: the same seed gives the same bounds.
     """
-    drawn, random = np.asarray(differences, np.float64), np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(drawn))
+    values, counts = np.unique(np.asarray(differences, np.float64), return_counts=True)
+    n, random = int(counts.sum()), np.random.default_rng(seed)
+    block = max(1, _BLOCK // len(values))
     sizes = [min(block, resamples - done) for done in range(0, resamples, block)]
-    means = [drawn[random.integers(0, len(drawn), (size, len(drawn)))].mean(axis=1) for size in sizes]
-    return Resampled(mean=float(drawn.mean()), means=np.sort(np.concatenate(means)))
+    # how often each value is drawn, instead of each question: the same distribution, and equal values are many
+    means = [random.multinomial(n, counts / n, size) @ values / n for size in sizes]
+    return Resampled(mean=float(values @ counts / n), means=np.sort(np.concatenate(means)))
