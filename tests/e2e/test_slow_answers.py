@@ -7,7 +7,8 @@ import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from headrace.client import Client, Heard
 from headrace.local import stack as local
 from headrace.local.table import Options
 from tests.bench import cancel, resume
+from tests.doubles.llm_server import FAULTS
 from tests.slow_model import SlowModel, slow, writing
 from tests.stack import Stack, running
 
@@ -109,6 +111,55 @@ def test_a_cancel_after_the_end_changes_nothing(slowly: Slow) -> None:
 
     assert after["outcome"] == "done"
     assert after == before == slowly.acme.question(answer["id"])
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + 40
+    while not condition():
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+def test_a_model_that_fails_shows_as_an_open_breaker_until_it_writes_again(slowly: Slow) -> None:
+    def breaker() -> float:
+        return slowly.stack.metric("worker-query", "headrace_model_breaker_open", endpoint="openai")
+
+    def ask() -> None:
+        assert slowly.acme.query(resume.QUESTION)["answer"]
+
+    well, slowly.model.behave = slowly.model.behave, lambda _: FAULTS["500"]
+    try:
+        for _ in range(12):
+            ask()
+        assert breaker() == 1
+    finally:
+        slowly.model.behave = well
+
+    def closed() -> bool:
+        ask()
+        return breaker() == 0
+
+    until(closed, "the breaker stays open")
+
+
+def test_an_answer_whose_worker_is_killed_is_taken_over_and_shows_as_that(slowly: Slow) -> None:
+    pid, heard = local.pid_of(slowly.stack.home, "worker-query"), Heard()
+    before = slowly.stack.metric("gateway", "headrace_questions_swept_total", what="taken_over")
+    assert pid is not None
+
+    for event in slowly.acme.query_stream(f"{resume.QUESTION} ask1002x"):
+        heard.hear(event)
+        if event.event == "token" and pid is not None:
+            os.kill(pid, signal.SIGKILL)
+            pid = None
+
+    assert (heard.end, heard.text) == ("done", slowly.acme.question(str(heard.query))["answer"])
+    assert slowly.acme.question(str(heard.query))["attempt"] == 2
+    assert slowly.stack.metric("gateway", "headrace_questions_swept_total", what="taken_over") == before + 1
+    until(
+        lambda: slowly.stack.metric("worker-query", "headrace_claims_total", how="taken_over") == 1,
+        "no claim counts as taken over",
+    )
 
 
 @pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl")
