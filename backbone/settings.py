@@ -110,13 +110,20 @@ class LanguageModelSettings(_Settings):
     )
 
 
-class WorkerSettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings, LanguageModelSettings):
-    """A worker process."""
+class EncoderSettings(_Settings):
+    """What makes vectors of text."""
 
     model_dir: Path = Field(
         Path(".headrace/models/all-MiniLM-L6-v2"), description="folder of model.safetensors and tokenizer.json"
     )
     encoder_threads: int = Field(0, ge=0, le=256, description="threads of the encoder; 0: one per core")
+
+
+class WorkerSettings(
+    KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings, LanguageModelSettings, EncoderSettings
+):
+    """A worker process."""
+
     lexical_dir: Path = Field(Path(".headrace/lexical"), description="folder of this process's own lexical view")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0: not served")
     generation: str = Field("g1", description="index generation that this worker embeds, indexes and searches")

@@ -51,18 +51,23 @@ def _tensor(raw: bytes, base: int, entry: Mapping[str, Any]) -> npt.NDArray[Any]
     return np.frombuffer(raw, _DTYPES[entry["dtype"]], offset=offset, count=count).reshape(shape)
 
 
-def build(weights: Weights) -> ov.Model:
+def build(weights: Weights, *, int8: bool = False) -> ov.Model:
     """Return the model: (input_ids, attention_mask), int64 of shape (n, length) -> `embedding`, `states`.
 
     `embedding` (n, dim) is the mean of the last hidden states over the mask, L2-normalised; `states` (n, length, dim)
     are the last hidden states themselves, float32.
+
+    Args:
+        weights: of the model.
+        int8: matrices are rounded to 8 bits, with a scale for each output: a quarter of the memory.
     """
-    return _Graph(weights).model()
+    return _Graph(weights, int8=int8).model()
 
 
 class _Graph:
-    def __init__(self, weights: Weights) -> None:
+    def __init__(self, weights: Weights, *, int8: bool) -> None:
         self._w = weights
+        self._int8 = int8
         self._dim = weights["embeddings.word_embeddings.weight"].shape[1]
 
     def model(self) -> ov.Model:
@@ -104,7 +109,8 @@ class _Graph:
         return self._norm(op.add(self._linear(inner, f"{prefix}output.dense"), states), f"{prefix}output.LayerNorm")
 
     def _linear(self, value: Any, name: str) -> Any:
-        product = op.matmul(value, _const(self._w[f"{name}.weight"]), False, True)
+        weight = self._w[f"{name}.weight"]
+        product = op.matmul(value, _rounded(weight) if self._int8 else _const(weight), False, True)
         return op.add(product, _const(self._w[f"{name}.bias"]))
 
     def _norm(self, value: Any, name: str) -> Any:
@@ -115,6 +121,11 @@ class _Graph:
 def _mean(states: Any, kept: Any) -> Any:
     total = op.reduce_sum(op.multiply(states, kept), _ints([1]))
     return op.divide(total, op.maximum(op.reduce_sum(kept, _ints([1])), _const(np.float32(1e-9))))
+
+
+def _rounded(weight: npt.NDArray[Any]) -> Any:
+    scales = np.maximum(np.abs(weight).max(axis=1, keepdims=True) / 127, 1e-12).astype(np.float32)
+    return op.multiply(op.convert(_const(np.round(weight / scales).astype(np.int8)), "f32"), _const(scales))
 
 
 def _const(value: Any) -> Any:

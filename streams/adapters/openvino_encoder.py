@@ -1,15 +1,13 @@
-"""The encoder all-MiniLM-L6-v2 on OpenVINO, in float32; English only.
+"""The encoder all-MiniLM-L6-v2 on OpenVINO, in one of three precisions; English only.
 
 Sentence vectors come out of the chunk's own forward pass: the last hidden states are averaged over the tokens of each
 sentence ("late chunking", Günther et al., 2024), so sentences cost no second pass.
 """
 
-import asyncio
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,25 +16,25 @@ import openvino as ov
 from tokenizers import Tokenizer
 
 from schemas.events import Chunk
+from streams.adapters.embedder_spec import MINILM
 from streams.adapters.minilm_graph import build, load_weights
+from streams.adapters.rounds import Rounds
+from streams.adapters.whole_texts import heading_line
 from streams.errors import Fatal
 from streams.ports import Encoded, Vectors
 
 MAX_TOKENS: Final = 256
 BATCH: Final = 16
-ROUND: Final = 64
-"""Texts that are sorted by length together: enough to fill batches evenly, few enough that nobody waits long."""
+GROUP: Final = 32
+"""Values that share a scale where int8 flows."""
 
 Spans = Sequence[tuple[int, int]]
 
 
-@dataclass(slots=True)
-class _Item:
-    """One text to embed. `spans` are the sentences in it, in code points."""
-
-    text: str
-    spans: Spans
-    done: "asyncio.Future[tuple[Vectors, Vectors]]"
+_Text = tuple[str, Spans]
+"""A text to embed, and the sentences in it, in code points."""
+_Made = tuple[Vectors, Vectors]
+"""Vector of a text, shape (1, dim), and of its sentences, shape (n, dim)."""
 
 
 class OpenvinoEncoder:
@@ -45,37 +43,55 @@ class OpenvinoEncoder:
     Args:
         model: compiled model of `minilm_graph.build`.
         tokenizer: of the model.
-        on_encoded: called with (number of texts, seconds) after each batch, in the encoder's thread.
+        name: of the embedder.
+        thread: of one worker, in which the model is called; None: one of its own.
+        on_encoded: called with (number of texts, seconds) after each batch, in that thread.
     """
 
     dim = 384
-    name = "all-MiniLM-L6-v2"
 
     def __init__(
-        self, model: Any, tokenizer: Tokenizer, on_encoded: Callable[[int, float], None] = lambda n, seconds: None
+        self,
+        model: Any,
+        tokenizer: Tokenizer,
+        *,
+        name: str = MINILM,
+        thread: Executor | None = None,
+        on_encoded: Callable[[int, float], None] = lambda n, seconds: None,
     ) -> None:
+        self.name = name
         self._model = model
         self._tokenizer = tokenizer
         self._on_encoded = on_encoded
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="encoder")
-        self._waiting: list[_Item] = []
-        self._rounds: asyncio.Task[None] | None = None
+        self._rounds = Rounds[_Text, _Made](work=self._round, thread=thread)
 
     @classmethod
     def load(
-        cls, folder: Path, *, threads: int = 0, on_encoded: Callable[[int, float], None] = lambda n, seconds: None
+        cls,
+        folder: Path,
+        *,
+        precision: str = "f32",
+        threads: int = 0,
+        thread: Executor | None = None,
+        on_encoded: Callable[[int, float], None] = lambda n, seconds: None,
     ) -> "OpenvinoEncoder":
         """Load `model.safetensors` and `tokenizer.json`.
 
         Args:
             folder: where they are.
+            precision: `f32`; `bf16`, which needs a CPU that computes in it; `int8`: weights of 8 bits, and 8 bits for
+                what flows between them where the CPU can (VNNI).
             threads: of the model; 0: one per core.
+            thread: see the class.
             on_encoded: see the class.
 
         Raises:
-            Fatal: a file is missing or not the expected one.
+            Fatal: a file is missing or not the expected one, or the CPU lacks what the precision needs.
         """
-        model = build(load_weights(folder / "model.safetensors"))
+        core = ov.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise Fatal(f"this CPU does not compute in bf16; choose {MINILM!r} or {MINILM + '@int8'!r}")
+        model = build(load_weights(folder / "model.safetensors"), int8=precision == "int8")
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises plain Exception
@@ -83,72 +99,45 @@ class OpenvinoEncoder:
         tokenizer.enable_truncation(MAX_TOKENS)
         tokenizer.no_padding()
         options = {
-            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if precision == "int8" else 0,
             "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
             "PERFORMANCE_HINT": "LATENCY",
             "NUM_STREAMS": 1,
         }
-        return cls(ov.Core().compile_model(model, "CPU", options), tokenizer, on_encoded)
+        name = MINILM if precision == "f32" else f"{MINILM}@{precision}"
+        return cls(
+            core.compile_model(model, "CPU", options), tokenizer, name=name, thread=thread, on_encoded=on_encoded
+        )
 
     async def encode_query(self, text: str) -> Vectors:
         """See `Encoder`. Questions that arrive while the model is busy go into one batch."""
-        vectors = await self._encode([(text, ())])
+        vectors = await self._rounds.do([(text, ())])
         return vectors[0][0]
 
     async def encode_chunks(self, chunks: Sequence[Chunk]) -> Encoded:
         """See `Encoder`. What is embedded is the heading path and the text, as is covered by the chunk's id."""
-        encoded: list[tuple[Vectors, Vectors]] = []
-        for start in range(0, len(chunks), ROUND):
-            encoded += await self._encode([_with_headings(chunk) for chunk in chunks[start : start + ROUND]])
+        encoded = await self._rounds.do([_with_headings(chunk) for chunk in chunks])
         vectors = np.concatenate([vector for vector, _ in encoded]) if encoded else np.empty((0, self.dim), np.float32)
         return Encoded(chunks=vectors, sentences=[sentences for _, sentences in encoded])
 
     async def close(self) -> None:
-        """Let the round that runs end; texts that wait get CancelledError."""
-        if self._rounds is not None:
-            self._rounds.cancel()
-        for item in self._waiting:
-            item.done.cancel()
-        await asyncio.to_thread(self._thread.shutdown)
+        """Texts that wait get CancelledError."""
+        await self._rounds.close()
 
-    async def _encode(self, texts: Sequence[tuple[str, Spans]]) -> list[tuple[Vectors, Vectors]]:
-        loop = asyncio.get_running_loop()
-        items = [_Item(text, spans, loop.create_future()) for text, spans in texts]
-        self._waiting += items
-        if self._rounds is None or self._rounds.done():
-            self._rounds = loop.create_task(self._work())
-        return list(await asyncio.gather(*(item.done for item in items)))
-
-    async def _work(self) -> None:
-        """Embed what waits, a round at a time, until nothing waits."""
-        loop = asyncio.get_running_loop()
-        while self._waiting:
-            items = [item for item in self._waiting[:ROUND] if not item.done.done()]
-            del self._waiting[:ROUND]
-            try:
-                vectors = await loop.run_in_executor(self._thread, self._round, items)
-            except Exception as error:
-                for item in items:
-                    if not item.done.done():
-                        item.done.set_exception(error)
-                continue
-            for item, vector in zip(items, vectors, strict=True):
-                if not item.done.done():
-                    item.done.set_result(vector)
-
-    def _round(self, items: Sequence[_Item]) -> list[tuple[Vectors, Vectors]]:
-        encodings = self._tokenizer.encode_batch([item.text for item in items])
-        order = sorted(range(len(items)), key=lambda i: -len(encodings[i].ids))
-        results: dict[int, tuple[Vectors, Vectors]] = {}
+    def _round(self, texts: Sequence[_Text]) -> list[_Made]:
+        encodings = self._tokenizer.encode_batch([text for text, _ in texts])
+        order = sorted(range(len(texts)), key=lambda i: -len(encodings[i].ids))
+        results: dict[int, _Made] = {}
         for start in range(0, len(order), BATCH):
             begun = time.perf_counter()
             batch = order[start : start + BATCH]
             embeddings, states = self._forward([encodings[i] for i in batch])
             for row, i in enumerate(batch):
                 vector = embeddings[row : row + 1]
-                results[i] = vector, _sentences(states[row], vector[0], encodings[i].offsets, items[i].spans)
+                results[i] = vector, _sentences(states[row], vector[0], encodings[i].offsets, texts[i][1])
             self._on_encoded(len(batch), time.perf_counter() - begun)
-        return [results[i] for i in range(len(items))]
+        return [results[i] for i in range(len(texts))]
 
     def _forward(self, encodings: Sequence[Any]) -> tuple[Vectors, Vectors]:
         """Run the model on one batch, the longest text first; the results are copies."""
@@ -162,11 +151,9 @@ class OpenvinoEncoder:
         return np.array(result["embedding"]), np.asarray(result["states"])
 
 
-def _with_headings(chunk: Chunk) -> tuple[str, Spans]:
+def _with_headings(chunk: Chunk) -> _Text:
     """Return what the model reads, and the sentences in it."""
-    if not chunk.headings:
-        return chunk.text, chunk.sentences
-    prefix = " > ".join(chunk.headings) + "\n"
+    prefix = heading_line(chunk)
     return prefix + chunk.text, [(len(prefix) + start, len(prefix) + end) for start, end in chunk.sentences]
 
 
