@@ -4,7 +4,7 @@ import asyncio
 import socket
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -36,6 +36,7 @@ from schemas.topics import (
 )
 from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.control_feed import ControlFeed
+from streams.adapters.gate_bench import HandlerBench
 from streams.adapters.kafka_documents import KafkaDocuments
 from streams.adapters.kafka_drift import KafkaDrift
 from streams.adapters.kafka_feed import KafkaFeed
@@ -49,6 +50,7 @@ from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
 from streams.adapters.postgres_drift import PostgresDrift, PostgresVerifications
 from streams.adapters.postgres_evals import PostgresEvals
+from streams.adapters.postgres_gates import PostgresGates
 from streams.adapters.postgres_generation import PostgresGeneration
 from streams.adapters.postgres_holders import PostgresHolders
 from streams.adapters.postgres_letters import PostgresLetters
@@ -76,6 +78,7 @@ from streams.intake.restored import check_not_behind
 from streams.lifecycle.handler import Project
 from streams.operator.counting import CountOpen
 from streams.operator.duty import Duty
+from streams.operator.gate.run import RunGates
 from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
 from streams.operator.redrive import Redrive
@@ -298,26 +301,48 @@ def retrieve(parts: Parts) -> Stage:
     view = TantivyView(folder=folder, feed=feed, blobs=parts.blobs, clock=parts.clock)
     parts.views.append(view)
     _report_view(parts, view, f"{socket.gethostname()}:{folder.resolve()}")
+    handler = Retrieve(
+        vectors=CachedVectors(
+            encoder=parts.encoder(on_encoded),
+            cache=parts.valkey,
+            count=lambda source: telemetry.QUESTION_VECTORS.labels(source).inc(),
+        ),
+        dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
+        lexical=view,
+        passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
+        clock=parts.clock,
+    )
+
+    async def exists(name: str) -> bool:
+        return name == generation.name
+
+    async def search(_: str) -> Retrieve:
+        return handler
+
+    _judge(parts, exists, search)
     return Stage(
         name="retrieve",
         group="rag.retrieve",
         topic=QUERIES,
-        handler=Retrieve(
-            vectors=CachedVectors(
-                encoder=parts.encoder(on_encoded),
-                cache=parts.valkey,
-                count=lambda source: telemetry.QUESTION_VECTORS.labels(source).inc(),
-            ),
-            dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
-            lexical=view,
-            passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
-            clock=parts.clock,
-        ),
+        handler=handler,
         slots=16,
         deadline_s=30,
         retry_max_s=20,
         on_dead_letter=FailedQuestion(questions=parts.questions("retrieve")),
     )
+
+
+def _judge(
+    parts: Parts, exists: Callable[[str], Awaitable[bool]], search: Callable[[str], Awaitable[Retrieve]]
+) -> None:
+    """Let this process carry out gates, over the generations that it searches."""
+    gates = RunGates(
+        gates=PostgresGates(pool=parts.pool),
+        bench=HandlerBench(
+            exists=exists, search=search, clock=parts.clock, context_tokens=parts.settings.llm_context_tokens
+        ),
+    )
+    parts.duties.append(Duty(name="gate", round=gates.round, every_s=_DUTY_S, woken=parts.control().woken("gate")))
 
 
 def _report_view(parts: Parts, view: TantivyView, worker: str) -> None:
