@@ -8,13 +8,15 @@ import resource
 import signal
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 import msgspec
 
-from streams.chunk.chunkers import CHUNKERS, Chunker
+from streams.chunk.chunkers import Chunker, make_chunker
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.confine import confine
 from streams.chunk.cut import parse_and_cut
 from streams.chunk.frames import LENGTH_BYTES, Ready, Refused, Setup, Task, framed
@@ -30,7 +32,8 @@ def main() -> int:
     setup = _read(tasks, Setup)
     if setup is None:
         return 0
-    chunkers = {name: make(Path(setup.tokenizer_file)) for name, make in CHUNKERS.items()}
+    tokenizer = whole_tokenizer(Path(setup.tokenizer_file))
+    chunker = cache(lambda name: make_chunker(name, tokenizer))
     limit_bytes = _held_bytes() + setup.memory_bytes
     resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
     confine()
@@ -39,14 +42,14 @@ def main() -> int:
         # The default action of SIGALRM ends a process even inside a library that never returns. Only the owner's death
         # makes it come to that: the owner kills earlier.
         signal.setitimer(signal.ITIMER_REAL, setup.limit_s)
-        _write(replies, _answer(task, chunkers))
+        _write(replies, _answer(task, chunker))
         signal.setitimer(signal.ITIMER_REAL, 0)
     return 0
 
 
-def _answer(task: Task, chunkers: Mapping[str, Chunker]) -> bytes:
+def _answer(task: Task, chunker: Callable[[str], Chunker]) -> bytes:
     try:
-        return framed(parse_and_cut(task.source, task.content_type, chunkers[task.chunker]))
+        return framed(parse_and_cut(task.source, task.content_type, chunker(task.chunker)))
     except Unprocessable as error:
         return framed(Refused(reason=error.reason, message=error.message))
     except MemoryError:

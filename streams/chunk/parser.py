@@ -14,7 +14,7 @@ class Parser(Protocol):
         Args:
             source: text of the document, or the bytes of its file, as accepted.
             content_type: of the table `schemas.formats`; for bytes also `application/octet-stream`.
-            chunker: one of `streams.chunk.chunkers.CHUNKERS`.
+            chunker: its name, as `streams.chunk.chunkers.parse_chunker` reads it.
 
         Raises:
             Unprocessable: the reasons of `streams.chunk.cut.parse_and_cut`; `parse_timeout`, `parse_memory` or

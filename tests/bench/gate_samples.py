@@ -18,7 +18,8 @@ from schemas.events import Answer, Chunk, Evidence, Filters
 from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.adapters.openvino_encoder import OpenvinoEncoder
 from streams.adapters.tantivy_index import TantivyIndex
-from streams.chunk.chunkers import CHUNKERS, Chunker
+from streams.chunk.chunkers import CHUNKERS, Chunker, make_chunker
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.cut import parse_and_cut
 from streams.chunk.document import Document, Piece
 from streams.chunk.handler import named_chunks
@@ -261,7 +262,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 async def samples(args: argparse.Namespace) -> None:
     """Print the verdict on each candidate, set by set."""
     encoder = OpenvinoEncoder.load(args.model)
-    made = {name: make(args.model / "tokenizer.json") for name, make in CHUNKERS.items()}
+    tokenizer = whole_tokenizer(args.model / "tokenizer.json")
+    made = {name: make_chunker(name, tokenizer) for name in CHUNKERS}
     made["crippled"] = Crippled(made["structure"])
     print("| set | base → candidate | verdict | nDCG@10 (bounds of the difference) | passage found |")
     print("|---|---|---|---|---|")

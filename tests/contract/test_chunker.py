@@ -7,7 +7,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from streams.chunk.chunkers import CHUNKERS, Chunker
+from streams.chunk.chunkers import CHUNKERS, Chunker, make_chunker
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.document import normalised
 from streams.chunk.parsers import PARSERS
 from streams.errors import Unprocessable
@@ -42,17 +43,18 @@ MARKS = st.sampled_from(
         "x" * 300,
     ]
 )
+NAMES = (*CHUNKERS, "structure-16", "sentences-190", "tokens-16")
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=30)), max_size=30).map("".join)
 
 
 @pytest.fixture(scope="module")
 def chunkers(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Chunker]:
     path: Path = tokenizer_file(tmp_path_factory.mktemp("tokenizer"))
-    return {name: make(path) for name, make in CHUNKERS.items()}
+    return {name: make_chunker(name, whole_tokenizer(path)) for name in NAMES}
 
 
 @pytest.mark.parametrize("content_type", PARSERS)
-@pytest.mark.parametrize("name", CHUNKERS)
+@pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=TEXTS)
 def test_chunks_are_ordered_bounded_and_made_of_sentences(
@@ -81,7 +83,7 @@ def test_chunks_are_ordered_bounded_and_made_of_sentences(
     assert chunkers[name](document) == pieces
 
 
-@pytest.mark.parametrize("name", [name for name in CHUNKERS if name != "tokens"])
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("tokens")])
 def test_an_edit_of_one_section_leaves_the_others_chunks_as_they_were(
     chunkers: Mapping[str, Chunker], name: str
 ) -> None:

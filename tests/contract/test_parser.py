@@ -8,6 +8,7 @@ import pytest
 
 from streams.adapters.parse_pool import ParsePool
 from streams.chunk.chunkers import CHUNKERS
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.document import Parsed, Piece
 from streams.chunk.parser import Parser
 from streams.chunk.parsers import FILE_PARSERS, PARSERS
@@ -47,7 +48,7 @@ FILES = {
 async def parser(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Parser]:
     path = tokenizer_file(tmp_path)
     if request.param == "double":
-        yield InlineParser(chunkers={name: make(path) for name, make in CHUNKERS.items()})
+        yield InlineParser(tokenizer=whole_tokenizer(path))
         return
     pool = ParsePool(tokenizer_file=path, timeout_s=60, memory_bytes=1024**3, n_children=2)
     yield pool
@@ -67,7 +68,7 @@ async def test_a_document_comes_back_as_text_title_and_chunks(parser: Parser) ->
 
 
 @pytest.mark.parametrize("content_type", PARSERS)
-@pytest.mark.parametrize("chunker", CHUNKERS)
+@pytest.mark.parametrize("chunker", [*CHUNKERS, "tokens-64"])
 async def test_every_text_is_parsed_for_every_chunker(parser: Parser, content_type: str, chunker: str) -> None:
     text = TEXTS.get(content_type, WATER)
 

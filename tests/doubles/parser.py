@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-from streams.chunk.chunkers import Chunker
+from tokenizers import Tokenizer
+
+from streams.chunk.chunkers import make_chunker
 from streams.chunk.cut import parse_and_cut
 from streams.chunk.document import Parsed
 
@@ -11,9 +13,9 @@ from streams.chunk.document import Parsed
 class InlineParser:
     """`Parser` that parses where it is called; `n_parsed` counts."""
 
-    chunkers: dict[str, Chunker]
+    tokenizer: Tokenizer
     n_parsed: int = 0
 
     async def parse(self, source: str | bytes, *, content_type: str, chunker: str) -> Parsed:
         self.n_parsed += 1
-        return parse_and_cut(source, content_type, self.chunkers[chunker])
+        return parse_and_cut(source, content_type, make_chunker(chunker, self.tokenizer))

@@ -1,8 +1,9 @@
 """The chunker `sentences`: small chunks of whole sentences that stand under one heading."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
+
+from tokenizers import Tokenizer
 
 from streams.chunk.chunkers.bounds import (
     MARK_TOKENS,
@@ -10,7 +11,6 @@ from streams.chunk.chunkers.bounds import (
     bounded,
     n_tokens_of,
     not_too_many,
-    whole_tokenizer,
 )
 from streams.chunk.chunkers.sections import Section, fitting_path, sections
 from streams.chunk.document import Document, Piece
@@ -26,11 +26,13 @@ class Sentences:
     section.
 
     Args:
-        tokenizer_file: `tokenizer.json` of the embedder.
+        tokenizer: counts wordpieces, and neither cuts nor pads.
+        size: most wordpieces of the text of a chunk; a longer sentence is a chunk of its own.
     """
 
-    def __init__(self, tokenizer_file: Path) -> None:
-        self._tokenizer = whole_tokenizer(tokenizer_file)
+    def __init__(self, tokenizer: Tokenizer, size: int = TARGET_TOKENS) -> None:
+        self._tokenizer = tokenizer
+        self._size = size
 
     def __call__(self, document: Document) -> tuple[Piece, ...]:
         """Cut a document.
@@ -64,8 +66,8 @@ class Sentences:
         begin, held = section.start, 0
         for first, last in sentences:
             long = last - first > _COUNTED_MAX_CHARS
-            n_tokens = TARGET_TOKENS if long else n_tokens_of(self._tokenizer, text[first:last])
-            if held and held + n_tokens > TARGET_TOKENS:
+            n_tokens = self._size if long else n_tokens_of(self._tokenizer, text[first:last])
+            if held and held + n_tokens > self._size:
                 yield begin, first
                 begin, held = first, 0
             held += n_tokens

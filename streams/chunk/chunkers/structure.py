@@ -1,10 +1,10 @@
 """The chunker `structure`: cuts along headings, then along blocks, bounded in wordpieces of the embedder."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
+from tokenizers import Tokenizer
 
 from streams.chunk.chunkers.bounds import (
     MARK_TOKENS,
@@ -14,7 +14,6 @@ from streams.chunk.chunkers.bounds import (
     n_tokens_of,
     not_too_many,
     slabs,
-    whole_tokenizer,
 )
 from streams.chunk.chunkers.sections import Section, fitting_path, sections
 from streams.chunk.document import Document, Piece
@@ -31,11 +30,13 @@ class Structure:
     """Cuts documents into chunks of about 200 tokens, 256 at most, that never cross into another heading's section.
 
     Args:
-        tokenizer_file: `tokenizer.json` of the embedder.
+        tokenizer: counts wordpieces, and neither cuts nor pads.
+        size: wordpieces that a chunk is to have; those that it may have follow from it.
     """
 
-    def __init__(self, tokenizer_file: Path) -> None:
-        self._tokenizer = whole_tokenizer(tokenizer_file)
+    def __init__(self, tokenizer: Tokenizer, size: int = TARGET_TOKENS) -> None:
+        self._tokenizer = tokenizer
+        self._max_tokens = round(size * MAX_TOKENS / TARGET_TOKENS)
         self._splitters: dict[tuple[Syntax, int], MarkdownSplitter | TextSplitter] = {}
 
     def __call__(self, document: Document) -> tuple[Piece, ...]:
@@ -54,7 +55,7 @@ class Structure:
     def _pieces(self, document: Document, section: Section) -> Iterator[Piece]:
         text = document.text
         headings, n_path_tokens = fitting_path(self._tokenizer, section.headings)
-        budget = MAX_TOKENS - MARK_TOKENS - n_path_tokens
+        budget = min(MAX_TOKENS - n_path_tokens, self._max_tokens) - MARK_TOKENS
         sentences = list(sentence_spans(text, section.body, section.end, document.syntax))
         for span in self._spans(document, section, budget):
             for start, end, n_tokens in bounded(self._tokenizer, text, *span, budget):
@@ -80,7 +81,7 @@ class Structure:
             if body - section.start <= MAX_CHARS
             else MAX_TOKENS
         )
-        if n_line_tokens > _LINES_MAX_TOKENS:
+        if n_line_tokens > min(_LINES_MAX_TOKENS, budget - _STEP_TOKENS):
             body, n_line_tokens = section.start, 0
         splitter = self._splitter(document.syntax, budget - n_line_tokens)
         first = True

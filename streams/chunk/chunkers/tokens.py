@@ -3,10 +3,11 @@
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Final
 
-from streams.chunk.chunkers.bounds import MARK_TOKENS, MAX_TOKENS, bounded, not_too_many, slabs, whole_tokenizer
+from tokenizers import Tokenizer
+
+from streams.chunk.chunkers.bounds import MARK_TOKENS, MAX_TOKENS, bounded, not_too_many, slabs
 from streams.chunk.chunkers.sections import Section, fitting_path, sections
 from streams.chunk.document import Document, Piece
 from streams.text.sentences import Span, clipped, sentence_spans
@@ -22,11 +23,13 @@ class Tokens:
     A chunk bears the heading path of the section in which it begins.
 
     Args:
-        tokenizer_file: `tokenizer.json` of the embedder.
+        tokenizer: counts wordpieces, and neither cuts nor pads.
+        size: wordpieces of the text of a chunk; with the longest heading path 190 are within the bound.
     """
 
-    def __init__(self, tokenizer_file: Path) -> None:
-        self._tokenizer = whole_tokenizer(tokenizer_file)
+    def __init__(self, tokenizer: Tokenizer, size: int = WINDOW_TOKENS) -> None:
+        self._tokenizer = tokenizer
+        self._size = size
 
     def __call__(self, document: Document) -> tuple[Piece, ...]:
         """Cut a document.
@@ -71,7 +74,7 @@ class Tokens:
         cuts: list[int] = []
         begin = 0
         for number in range(1, len(words)):
-            if number - begin >= WINDOW_TOKENS and words[number] != words[number - 1]:
+            if number - begin >= self._size and words[number] != words[number - 1]:
                 cuts.append(offsets[number][0])
                 begin = number
         return cuts

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from schemas.events import DocumentAccepted, DocumentChunked, LifecycleChanged
 from schemas.ids import DocumentId, DocumentKey, Tenant
 from schemas.topics import CHUNKS, LIFECYCLE
-from streams.chunk.chunkers import CHUNKERS
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.document import Parsed
 from streams.chunk.handler import ChunkDocument
 from streams.errors import Unprocessable
@@ -70,7 +70,7 @@ def documents() -> MemoryDocuments:
 
 @pytest.fixture
 def handler(documents: MemoryDocuments, tmp_path: Path) -> ChunkDocument:
-    parser = InlineParser(chunkers={"structure": CHUNKERS["structure"](tokenizer_file(tmp_path))})
+    parser = InlineParser(tokenizer=whole_tokenizer(tokenizer_file(tmp_path)))
     return ChunkDocument(
         parser=parser, documents=documents, blobs=MemoryBlobs(), chunker="structure", clock=FrozenClock()
     )
@@ -160,7 +160,7 @@ async def test_a_version_that_is_overtaken_while_it_is_parsed_is_superseded(
     handler: ChunkDocument, documents: MemoryDocuments
 ) -> None:
     assert isinstance(handler.parser, InlineParser)
-    slow = OvertakenParser(chunkers=handler.parser.chunkers)
+    slow = OvertakenParser(tokenizer=handler.parser.tokenizer)
     slow.documents = documents
     overtaken = ChunkDocument(
         parser=slow, documents=documents, blobs=handler.blobs, chunker="structure", clock=handler.clock

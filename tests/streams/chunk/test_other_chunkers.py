@@ -1,9 +1,9 @@
 """The chunkers `sentences` and `tokens`."""
 
-from pathlib import Path
-
 import pytest
+from tokenizers import Tokenizer
 
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.chunkers.sentences import Sentences
 from streams.chunk.chunkers.tokens import WINDOW_TOKENS, Tokens
 from streams.chunk.document import Document, Piece, joined
@@ -15,15 +15,15 @@ SENTENCE = "The river water opens the stone gate. "
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tokenizer_file(tmp_path_factory.mktemp("tokenizer"))
+def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> Tokenizer:
+    return whole_tokenizer(tokenizer_file(tmp_path_factory.mktemp("tokenizer")))
 
 
 def texts(document: Document, pieces: tuple[Piece, ...]) -> list[str]:
     return [document.text[piece.start : piece.end] for piece in pieces]
 
 
-def test_whole_sentences_are_put_together_up_to_the_target(tokenizer: Path) -> None:
+def test_whole_sentences_are_put_together_up_to_the_target(tokenizer: Tokenizer) -> None:
     document = parse_markdown(f"# Gates\n\n{SENTENCE * 25}")
 
     pieces = Sentences(tokenizer)(document)
@@ -35,7 +35,7 @@ def test_whole_sentences_are_put_together_up_to_the_target(tokenizer: Path) -> N
     assert {piece.headings for piece in pieces} == {("Gates",)}
 
 
-def test_sentences_do_not_cross_into_another_section(tokenizer: Path) -> None:
+def test_sentences_do_not_cross_into_another_section(tokenizer: Tokenizer) -> None:
     document = parse_markdown("# A\n\nwater.\n\n# B\n\ngate.\n")
 
     pieces = Sentences(tokenizer)(document)
@@ -43,7 +43,7 @@ def test_sentences_do_not_cross_into_another_section(tokenizer: Path) -> None:
     assert texts(document, pieces) == ["# A\n\nwater.", "# B\n\ngate."]
 
 
-def test_a_sentence_over_the_target_is_alone_and_within_the_bound(tokenizer: Path) -> None:
+def test_a_sentence_over_the_target_is_alone_and_within_the_bound(tokenizer: Tokenizer) -> None:
     document = parse_plain("Water. Stone " + "stone " * 400 + ". Gate.")
 
     pieces = Sentences(tokenizer)(document)
@@ -53,7 +53,7 @@ def test_a_sentence_over_the_target_is_alone_and_within_the_bound(tokenizer: Pat
     assert max(piece.n_tokens for piece in pieces) <= 256
 
 
-def test_windows_have_one_size_and_bear_the_heading_where_they_begin(tokenizer: Path) -> None:
+def test_windows_have_one_size_and_bear_the_heading_where_they_begin(tokenizer: Tokenizer) -> None:
     document = parse_markdown(f"# A\n\n{SENTENCE * 10}\n\n# B\n\n{SENTENCE * 40}\n")
 
     pieces = Tokens(tokenizer)(document)
@@ -63,7 +63,7 @@ def test_windows_have_one_size_and_bear_the_heading_where_they_begin(tokenizer: 
     assert all(piece.n_tokens >= WINDOW_TOKENS for piece in pieces[:-1])
 
 
-def test_windows_begin_anew_on_each_page(tokenizer: Path) -> None:
+def test_windows_begin_anew_on_each_page(tokenizer: Tokenizer) -> None:
     document = joined([parse_plain("water"), parse_plain(""), parse_plain("gate")], paged=True)
 
     assert texts(document, Tokens(tokenizer)(document)) == ["water", "gate"]

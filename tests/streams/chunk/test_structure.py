@@ -2,6 +2,7 @@
 
 import pytest
 
+from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.chunkers.structure import Structure
 from streams.chunk.document import Document, Piece, joined
 from streams.chunk.parsers.markdown import parse_markdown
@@ -14,7 +15,7 @@ PARAGRAPH = "The river water opens the stone gate. " * 5
 
 @pytest.fixture(scope="module")
 def structure(tmp_path_factory: pytest.TempPathFactory) -> Structure:
-    return Structure(tokenizer_file(tmp_path_factory.mktemp("tokenizer")))
+    return Structure(whole_tokenizer(tokenizer_file(tmp_path_factory.mktemp("tokenizer"))))
 
 
 def texts(document: Document, pieces: tuple[Piece, ...]) -> list[str]:
