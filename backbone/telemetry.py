@@ -94,7 +94,9 @@ RECORDS_DEAD_LETTERED: Final = Counter(
     "headrace_records_dead_lettered_total", "Records given up, now in the dead-letter topic.", ["stage", "reason"]
 )
 DEAD_LETTERS_OPEN: Final = Gauge(
-    "headrace_dead_letters_open", "Dead letters that nobody has decided about, by the stage that gave up.", ["stage"]
+    "headrace_dead_letters_open",
+    "Dead letters that nobody has decided about, by the stage that gave up and its reason.",
+    ["stage", "reason"],
 )
 RECORDS_SUPERSEDED: Final = Counter(
     "headrace_records_superseded_total", "Records dropped because a newer version of their document exists.", ["stage"]
@@ -220,7 +222,8 @@ OVERDUE_MENDED: Final = Counter(
 )
 COVERAGE: Final = Gauge(
     "headrace_coverage_documents",
-    "Documents of a generation: covered (served in their latest version), failed, or missing.",
+    "Documents of a generation: covered (served in their latest version), failed, or missing; overdue are those of the "
+    "missing that were done again and are still not served.",
     ["generation", "state"],
 )
 ANSWER_SCORES: Final = Histogram(

@@ -436,7 +436,8 @@ def operator(parts: Parts) -> Stage:
         Duty(name="redrive", round=redrive.round, every_s=_DUTY_S, woken=parts.control().woken("redrive"))
     )
     count = CountOpen(
-        letters=letters, stages=STAGES, counted=lambda stage, n: telemetry.DEAD_LETTERS_OPEN.labels(stage).set(n)
+        letters=letters,
+        counted=lambda stage, reason, n: telemetry.DEAD_LETTERS_OPEN.labels(stage, reason).set(n),
     )
     at_once = asyncio.Event()
     at_once.set()

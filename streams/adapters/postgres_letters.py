@@ -32,7 +32,7 @@ SELECT {_COLUMNS}, (extract(epoch FROM failed_at) * 1000)::bigint AS failed_ms
 FROM dead_letters WHERE state = 'redrive' ORDER BY changed_at LIMIT 1 FOR UPDATE SKIP LOCKED
 """
 
-_COUNT: Final = "SELECT stage, count(*) AS n FROM dead_letters WHERE state = 'open' GROUP BY stage"
+_COUNT: Final = "SELECT stage, reason, count(*) AS n FROM dead_letters WHERE state = 'open' GROUP BY stage, reason"
 
 _BECAME: Final = """
 UPDATE dead_letters SET state = $4, why = $5, changed_at = now()
@@ -71,11 +71,11 @@ class PostgresLetters:
                 letter.failed_ms,
             )
 
-    async def n_open(self) -> Mapping[str, int]:
+    async def n_open(self) -> Mapping[tuple[str, str], int]:
         """See `LetterStore.n_open`."""
         async with lend(self.pool) as connection:
             rows = await connection.fetch(_COUNT)
-        return {row["stage"]: row["n"] for row in rows}
+        return {(row["stage"], row["reason"]): row["n"] for row in rows}
 
     @asynccontextmanager
     async def next_to_redrive(self) -> AsyncIterator[Task | None]:

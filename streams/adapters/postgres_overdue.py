@@ -59,6 +59,12 @@ WITH ended AS (
 SELECT count(*) FILTER (WHERE served) FROM ended
 """
 
+_COVERAGE: Final = """
+SELECT n_documents, n_covered, n_failed, (SELECT count(*) FROM reissues WHERE generation = $1) AS n_overdue
+FROM coverage
+WHERE generation = $1
+"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresOverdue:
@@ -86,9 +92,7 @@ class PostgresOverdue:
     async def coverage(self) -> Coverage:
         """See `OverdueStore.coverage`."""
         async with lend(self.pool) as connection:
-            row = await connection.fetchrow(
-                "SELECT n_documents, n_covered, n_failed FROM coverage WHERE generation = $1", self.generation
-            )
+            row = await connection.fetchrow(_COVERAGE, self.generation)
         return Coverage(**dict(row)) if row else Coverage(n_documents=0, n_covered=0, n_failed=0)
 
     def _of(self, statement: str) -> str:

@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import get_args
 
 from backbone import telemetry
+from streams.operator.drift import KINDS
+from streams.operator.observer import Reissued
 from streams.operator.overdue import Coverage
+from streams.operator.views import KINDS as VIEW_KINDS
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,12 +17,19 @@ class PrometheusDrift:
 
     generation: str
 
+    def __post_init__(self) -> None:
+        # a counter that first shows at 1 does not show that it rose
+        for kind in (*KINDS, *VIEW_KINDS):
+            telemetry.DRIFT_FOUND.labels(kind)
+        for why in get_args(Reissued):
+            telemetry.REISSUES.labels(why)
+
     def found(self, kinds: Mapping[str, int]) -> None:
         """See `DriftObserver.found`."""
         for kind, n in kinds.items():
             telemetry.DRIFT_FOUND.labels(kind).inc(n)
 
-    def reissued(self, why: Literal["repair", "overdue"], n: int) -> None:
+    def reissued(self, why: Reissued, n: int) -> None:
         """See `DriftObserver.reissued`."""
         telemetry.REISSUES.labels(why).inc(n)
 
@@ -30,5 +40,11 @@ class PrometheusDrift:
     def covered(self, coverage: Coverage) -> None:
         """See `DriftObserver.covered`."""
         missing = coverage.n_documents - coverage.n_covered - coverage.n_failed
-        for state, n in (("covered", coverage.n_covered), ("failed", coverage.n_failed), ("missing", missing)):
+        states = {
+            "covered": coverage.n_covered,
+            "failed": coverage.n_failed,
+            "missing": missing,
+            "overdue": coverage.n_overdue,
+        }
+        for state, n in states.items():
             telemetry.COVERAGE.labels(self.generation, state).set(n)

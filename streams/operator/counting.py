@@ -1,7 +1,7 @@
 """Counts what waits for a decision of people."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from streams.operator.letters import LetterStore
 
@@ -12,13 +12,12 @@ class CountOpen:
 
     Attributes:
         letters: the register.
-        stages: all whose dead letters are registered; those without any are told, too.
-        counted: takes the stage and the number.
+        counted: takes the stage, the reason and the number; 0 once there are none left.
     """
 
     letters: LetterStore
-    stages: Sequence[str]
-    counted: Callable[[str, int], None]
+    counted: Callable[[str, str, int], None]
+    _told: set[tuple[str, str]] = field(default_factory=set, init=False)
 
     async def round(self) -> None:
         """Count once.
@@ -27,5 +26,6 @@ class CountOpen:
             Transient: the register is away.
         """
         found = await self.letters.n_open()
-        for stage in self.stages:
-            self.counted(stage, found.get(stage, 0))
+        self._told.update(found)
+        for stage, reason in self._told:
+            self.counted(stage, reason, found.get((stage, reason), 0))

@@ -29,6 +29,22 @@ from schemas.ids import DocumentKey
 
 FINDINGS_MAX: Final = 10_000
 """Differences that a verification keeps of each who looked."""
+KINDS: Final = (
+    "unknown",
+    "log_behind",
+    "chunks_behind",
+    "embeddings_behind",
+    "not_live",
+    "live_behind",
+    "deleted_live",
+    "orphaned",
+    "chunks_missing",
+    "chunks_left_over",
+    "chunks_altered",
+    "vectors_altered",
+    "attributes_differ",
+    "status_stuck",
+)
 CATCHING_UP: Final = frozenset(
     {"log_behind", "chunks_behind", "embeddings_behind", "not_live", "live_behind", "deleted_live"}
 )

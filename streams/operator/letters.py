@@ -91,8 +91,8 @@ class LetterStore(Protocol):
         """
         ...
 
-    async def n_open(self) -> Mapping[str, int]:
-        """Count the open dead letters by stage; a stage without any may be absent."""
+    async def n_open(self) -> Mapping[tuple[str, str], int]:
+        """Count the open dead letters by stage and reason; what has none may be absent."""
         ...
 
     def next_to_redrive(self) -> AbstractAsyncContextManager[Task | None]:

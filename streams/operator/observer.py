@@ -6,6 +6,9 @@ from typing import TYPE_CHECKING, Literal, Protocol
 if TYPE_CHECKING:
     from streams.operator.overdue import Coverage
 
+Reissued = Literal["repair", "overdue"]
+"""Why a document was done again."""
+
 
 class DriftObserver(Protocol):
     """Is told what is found and done. Never raises."""
@@ -14,7 +17,7 @@ class DriftObserver(Protocol):
         """A verification found differences; how many of each kind."""
         ...
 
-    def reissued(self, why: Literal["repair", "overdue"], n: int) -> None:
+    def reissued(self, why: Reissued, n: int) -> None:
         """So many documents are done again."""
         ...
 

@@ -73,11 +73,12 @@ class Walk:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Coverage:
     """How many documents there are, how many of them are served in their latest version, and how many of the others
-    failed."""
+    failed; and how many versions were re-issued for they were overdue, and are not known to be served yet."""
 
     n_documents: int
     n_covered: int
     n_failed: int
+    n_overdue: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

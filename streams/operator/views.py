@@ -24,6 +24,7 @@ from streams.operator.drift import FINDINGS_MAX, Difference
 
 PAGE: Final = 1_000
 """Documents that are compared at a time."""
+KINDS: Final = ("view_behind", "view_differs", "view_deleted")
 _log = structlog.get_logger(__name__)
 
 

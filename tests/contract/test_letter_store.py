@@ -159,10 +159,15 @@ async def test_a_failure_changes_nothing(register: Register) -> None:
     assert await register.state(PLACE) == ("redrive", None)
 
 
-async def test_open_ones_are_counted_by_stage(register: Register) -> None:
+async def test_open_ones_are_counted_by_stage_and_reason(register: Register) -> None:
     for offset in (1, 2, 3):
         await register.letters.register(at(offset))
+    await register.letters.register(replace(at(4), why=replace(WHY, reason="kills_worker")))
     await register.letters.register(replace(LETTER, place=replace(PLACE, stage="chunk")))
     await register.ask(at(2).place)
 
-    assert await register.letters.n_open() == {"embed": 2, "chunk": 1}
+    assert await register.letters.n_open() == {
+        ("embed", WHY.reason): 2,
+        ("embed", "kills_worker"): 1,
+        ("chunk", WHY.reason): 1,
+    }

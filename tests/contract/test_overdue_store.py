@@ -171,3 +171,16 @@ async def test_coverage_counts_what_is_served_in_its_latest_version(tables: Tabl
         await tables.put(key_of(name), known, 0)
 
     assert await tables.store.coverage() == Coverage(n_documents=5, n_covered=2, n_failed=1)
+
+
+async def test_what_was_taken_counts_as_overdue_until_it_is_settled(tables: Tables) -> None:
+    await tables.put(GUIDE, NOT_LIVE, 2 * AFTER_S)
+    await tables.put(OTHER, NOT_LIVE, 2 * AFTER_S)
+    await tables.put(THIRD, NOT_LIVE, 0)
+    await tables.take()
+    assert (await tables.store.coverage()).n_overdue == 2
+
+    await tables.put(GUIDE, SERVED, 2 * AFTER_S)
+    await tables.store.settle()
+
+    assert (await tables.store.coverage()).n_overdue == 1

@@ -29,8 +29,8 @@ class MemoryLetters:
         if row is None or row.letter.failed_ms < letter.failed_ms:
             self.rows[letter.place] = Row(letter=letter)
 
-    async def n_open(self) -> Mapping[str, int]:
-        return Counter(place.stage for place, row in self.rows.items() if row.state == "open")
+    async def n_open(self) -> Mapping[tuple[str, str], int]:
+        return Counter((place.stage, row.letter.why.reason) for place, row in self.rows.items() if row.state == "open")
 
     def ask(self, place: Place) -> None:
         row = self.rows.pop(place)

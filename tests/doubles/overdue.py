@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 from schemas.ids import DocumentKey
+from streams.operator.observer import Reissued
 from streams.operator.overdue import Coverage, Overdue
 from tests.doubles.clock import FrozenClock
 
@@ -64,7 +64,9 @@ class MemoryOverdue:
         accepted = [each for each in self.documents.values() if each.latest > 0]
         covered = [each.live is not None and each.live[0] == each.latest for each in accepted]
         failed = [each.failed and not done for each, done in zip(accepted, covered, strict=True)]
-        return Coverage(n_documents=len(covered), n_covered=sum(covered), n_failed=sum(failed))
+        return Coverage(
+            n_documents=len(covered), n_covered=sum(covered), n_failed=sum(failed), n_overdue=len(self.taken)
+        )
 
 
 @dataclass(kw_only=True)
@@ -94,7 +96,7 @@ class MemoryDriftObserver:
         for kind, n in kinds.items():
             self.kinds[kind] = self.kinds.get(kind, 0) + n
 
-    def reissued(self, why: Literal["repair", "overdue"], n: int) -> None:
+    def reissued(self, why: Reissued, n: int) -> None:
         self.n_reissued[why] = self.n_reissued.get(why, 0) + n
 
     def mended(self, n: int) -> None:

@@ -1,7 +1,10 @@
 """Metrics of differences between log and tables."""
 
+import re
+
 from prometheus_client import REGISTRY
 
+from headrace.generated import ROOT
 from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.operator.overdue import Coverage
 
@@ -30,10 +33,29 @@ def test_what_is_found_and_done_is_counted() -> None:
 
 
 def test_documents_of_a_generation_are_covered_failed_or_missing() -> None:
-    PrometheusDrift(generation="g9").covered(Coverage(n_documents=10, n_covered=6, n_failed=1))
+    PrometheusDrift(generation="g9").covered(Coverage(n_documents=10, n_covered=6, n_failed=1, n_overdue=2))
 
     shown = [
         sample("headrace_coverage_documents", generation="g9", state=state)
-        for state in ("covered", "failed", "missing")
+        for state in ("covered", "failed", "missing", "overdue")
     ]
-    assert shown == [6, 1, 3]
+    assert shown == [6, 1, 3, 2]
+
+
+def test_every_kind_of_drift_and_every_reissue_shows_from_the_start() -> None:
+    PrometheusDrift(generation="g9")
+
+    shown = {
+        sample.labels["kind"]
+        for metric in REGISTRY.collect()
+        if metric.name == "headrace_drift_found"
+        for sample in metric.samples
+        if sample.name == "headrace_drift_found_total"
+    }
+    runbook = (ROOT / "docs/runbooks/drift.md").read_text()
+    first_cells = [line.split("|")[1] for line in runbook.splitlines() if line.startswith("| `")]
+    documented = {name for cell in first_cells for name in re.findall(r"`([a-z_]+)`", cell)}
+    assert shown == {name for name in documented if not name.startswith("headrace_")}
+    assert all(
+        REGISTRY.get_sample_value("headrace_reissues_total", {"why": why}) is not None for why in ("repair", "overdue")
+    )
