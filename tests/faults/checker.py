@@ -5,10 +5,10 @@ Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `ac
 SSE event), `gave_up` (a reader hears no more of a stream), `shown` (a text shown to a reader, with the time of asking),
 `stored` (a chunk row at the end), `sought` (markers of a document that were searched for at the end), `found` (a
 document that such a search gave), `question` (a row of a question at the end), `result` (a record of a finished
-question), `allowed` (how long a question may take), `promised` (every question is answered, not only ended), `poison`
-(a record that no stage can handle was sent), `poison_acknowledged`, `dead_letter` (as kept at the end), `lag` (of a
-group on a topic at the end), `gauge` (what a process holds at the end), `kill`, `freeze`,
-`away` and `back` (of a part).
+question), `allowed` (how long a question may take), `gateways` (the names of all there are), `promised` (every
+question is answered, not only ended), `poison` (a record that no stage can handle was sent), `poison_acknowledged`,
+`dead_letter` (as kept at the end), `lag` (of a group on a topic at the end), `gauge` (what a process holds at the end),
+`kill`, `freeze`, `away` and `back` (of a part).
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
 belongs to.
@@ -35,6 +35,8 @@ MEMORY_MAX_BYTES = 1_500_000_000
 HANDLES_MAX = 1_000
 """Open files, sockets and the like of one process."""
 Entry = dict[str, Any]
+Span = tuple[float, float]
+"""From and until."""
 
 
 @dataclass
@@ -147,14 +149,15 @@ def _questions(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
     streams: dict[str, list[Entry]] = defaultdict(list)
     for entry in by_kind["event"]:
         streams[entry["reader"]].append(entry)
-    absences = _absences(by_kind)
+    absences, deserted = _absences(by_kind), _deserted(by_kind)
     allowed_s = max((entry["seconds"] for entry in by_kind["allowed"]), default=float("inf"))
     verdict.counts["questions"] = len({entry["query"] for entry in by_kind["ask"]})
     for entry in by_kind["ask"]:
         stream = _Stream(entry["query"], streams.pop(entry["reader"], []))
         verdict.counts["streams"] += 1
         _order(stream, verdict)
-        _end(stream, rows.get(stream.query), _due(entry["at"] + allowed_s, absences) + GRACE_S, verdict)
+        due = _due(entry["at"] + allowed_s, absences)
+        _end(stream, rows.get(stream.query), due, deserted, verdict)
     for reader, events in streams.items():
         verdict.add("I4 terminal", f"{reader}: events of a question that was not accepted: {_Stream('', events).names}")
     for entry in by_kind["gave_up"]:
@@ -162,24 +165,44 @@ def _questions(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
             verdict.add("I4 terminal", f"{entry['query']}: a reader heard no more of it: {entry['why']}")
         elif entry["status"] not in (429, 503, None):
             verdict.add("I4 refused", f"{entry['reader']}: {entry['status']}: {entry['why']}")
-    _rows(rows, by_kind["result"], verdict)
+    _rows(rows, by_kind["result"], deserted, verdict)
 
 
-def _absences(by_kind: dict[str, list[Entry]]) -> list[tuple[float, float]]:
+def _absences(by_kind: dict[str, list[Entry]]) -> list[Span]:
     """When a part was away without which nobody can be told that a question has ended, from and until, in order."""
-    absences: list[tuple[float, float]] = []
-    for part in TELLING:
-        began: float | None = None
-        for entry in sorted(by_kind["away"] + by_kind["back"], key=lambda entry: entry["at"]):
-            if entry["part"] == part and entry["kind"] == "away":
-                began = entry["at"]
-            elif entry["part"] == part and began is not None:
-                absences.append((began, entry["at"]))
-                began = None
-    return sorted(absences)
+    return sorted(absence for part in TELLING for absence in _absences_of(part, by_kind))
 
 
-def _due(deadline: float, absences: list[tuple[float, float]]) -> float:
+def _absences_of(part: str, by_kind: dict[str, list[Entry]]) -> list[Span]:
+    absences: list[Span] = []
+    began: float | None = None
+    for entry in sorted(by_kind["away"] + by_kind["back"], key=lambda entry: entry["at"]):
+        if entry["part"] == part and entry["kind"] == "away":
+            began = entry["at"]
+        elif entry["part"] == part and began is not None:
+            absences.append((began, entry["at"]))
+            began = None
+    return absences
+
+
+def _deserted(by_kind: dict[str, list[Entry]]) -> list[Span]:
+    """When no gateway was ready, so that none could end a question nor tell of it; none if they are not all known."""
+    gateways = [name for entry in by_kind["gateways"] for name in entry["parts"]]
+    deserted = _absences_of(gateways[0], by_kind) if gateways else []
+    for name in gateways[1:]:
+        both = [
+            (max(one[0], other[0]), min(one[1], other[1])) for one in deserted for other in _absences_of(name, by_kind)
+        ]
+        deserted = [(began, ended) for began, ended in both if began < ended]
+    return deserted
+
+
+def _within(spans: list[Span], began: float, ended: float) -> float:
+    """How much of a time these spans, which do not overlap, cover, seconds."""
+    return sum(max(0.0, min(ended, until) - max(began, since)) for since, until in spans)
+
+
+def _due(deadline: float, absences: list[Span]) -> float:
     """When the end of a question is due: at its deadline, or when what tells it came back where it was away then."""
     due = deadline
     for began, ended in absences:
@@ -237,7 +260,7 @@ def _place(text: str) -> tuple[str, int]:
     return partition, int(offset)
 
 
-def _end(stream: _Stream, row: Entry | None, latest: float, verdict: Verdict) -> None:
+def _end(stream: _Stream, row: Entry | None, due: float, deserted: list[Span], verdict: Verdict) -> None:
     """One end, in time, that is the stored one; the tokens are the answer, and the answer is the stored one."""
     query, names = stream.query, stream.names
     ends = [event for event in stream.events if event["event"] in TERMINAL]
@@ -248,8 +271,9 @@ def _end(stream: _Stream, row: Entry | None, latest: float, verdict: Verdict) ->
     verdict.counts[f"ended by {end['event']}"] += 1
     if names[-1] not in TERMINAL:
         verdict.add("I4 terminal", f"{query}: goes on after its end: {names}")
-    if end["at"] > latest:
-        verdict.add("I4 late", f"{query}: heard {end['at'] - latest:.1f} s after deadline and grace")
+    late_s = end["at"] - due - _within(deserted, due, end["at"])
+    if late_s > GRACE_S:
+        verdict.add("I4 late", f"{query}: heard {late_s - GRACE_S:.1f} s after deadline and grace")
     if row is None:
         verdict.add("I4 forgotten", f"{query}: accepted, but there is no row")
         return
@@ -273,8 +297,8 @@ def _end(stream: _Stream, row: Entry | None, latest: float, verdict: Verdict) ->
             )
 
 
-def _rows(rows: dict[str, Entry], results: list[Entry], verdict: Verdict) -> None:
-    """Every question that the database knows has ended, in time, and its result says so."""
+def _rows(rows: dict[str, Entry], results: list[Entry], deserted: list[Span], verdict: Verdict) -> None:
+    """Every question that the database knows has ended, in time while any gateway was ready, and its result says so."""
     told: dict[str, list[Entry]] = defaultdict(list)
     for result in results:
         told[result["query"]].append(result)
@@ -283,11 +307,19 @@ def _rows(rows: dict[str, Entry], results: list[Entry], verdict: Verdict) -> Non
             continue
         if row["state"] != "finished" or not row["published"]:
             verdict.add("I10 forgotten", f"{query}: is {row['state']}, published: {row['published']}")
-        elif row["late_s"] > GRACE_S:
-            verdict.add("I4 late", f"{query}: ended {row['late_s']:.1f} s after its deadline")
+        elif (late_s := _late_s(row, deserted)) > GRACE_S:
+            verdict.add("I4 late", f"{query}: ended {late_s:.1f} s after its deadline")
         elif {(each["outcome"], each["text"]) for each in told[query]} != {(row["outcome"], row["text"])}:
             verdict.add("I4 result", f"{query}: stored {row['outcome']}, results {told[query]}")
         verdict.counts["taken over"] += row["attempt"] > 1
+
+
+def _late_s(row: Entry, deserted: list[Span]) -> float:
+    """How long after its deadline a question ended, without the time in which no gateway was ready, seconds."""
+    late_s: float = row["late_s"]
+    if "deadline_at" not in row:
+        return late_s
+    return late_s - _within(deserted, row["deadline_at"], row["deadline_at"] + late_s)
 
 
 def _answered(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:

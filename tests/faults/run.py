@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from headrace.local import stack as local
+from headrace.local.ports import kept_ports
 from headrace.local.table import Backoff, Options, Row
 from schemas.events import QueryFinished
 from schemas.topics import RESULTS
@@ -123,6 +124,7 @@ def recording(folder: Path, stack: Stack, *tenants: str) -> Iterator[History]:
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / HISTORY)
     history.add("allowed", seconds=QUESTION_S)
+    history.add("gateways", parts=[name for name in kept_ports(stack.home.ports) if name.startswith("gateway")])
     try:
         yield history
         for tenant in tenants:
@@ -217,8 +219,10 @@ def _store(stack: Stack, tenant: str, history: History) -> None:
         time.sleep(0.1)
     for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = $1", tenant):
         history.add("stored", document=row["document"], text=row["text"])
+    now = time.monotonic()
     for row in stack.sql(_QUESTIONS, tenant):
-        history.add("question", **row)
+        fields = dict(row)
+        history.add("question", deadline_at=now - fields.pop("since_deadline_s"), **fields)
     for result in results(stack):
         text = result.answer.text if result.answer else None
         if result.tenant == tenant:
@@ -232,7 +236,8 @@ WHERE tenant = $1 AND (state IN ('pending', 'claimed') OR state = 'finished' AND
 
 _QUESTIONS = """
 SELECT id::text AS query, state, outcome, attempt, answer ->> 'text' AS text, published_at IS NOT NULL AS published,
-       extract(epoch FROM coalesce(finished_at, now()) - deadline)::float8 AS late_s
+       extract(epoch FROM coalesce(finished_at, now()) - deadline)::float8 AS late_s,
+       extract(epoch FROM now() - deadline)::float8 AS since_deadline_s
 FROM queries WHERE tenant = $1
 """
 

@@ -183,3 +183,44 @@ def test_an_absence_after_the_grace_excuses_nothing() -> None:
     away = [{"at": 47.2, "kind": "away", "part": "kafka"}, {"at": 50.0, "kind": "back", "part": "kafka"}]
 
     assert check(changed([*clean(), *away], {"event": "done"}, at=50.1)).counts["I4 late"] == 1
+
+
+def gateways(*absences: tuple[str, float, float]) -> list[Entry]:
+    """Two gateways, and when each of them was away."""
+    seen = [
+        {"at": at, "kind": kind, "part": part}
+        for part, began, ended in absences
+        for at, kind in ((began, "away"), (ended, "back"))
+    ]
+    return [{"at": 0.0, "kind": "gateways", "parts": ["gateway", "gateway-2"]}, *seen]
+
+
+LATE = {"deadline_at": 37.0, "late_s": 25.0}
+"""A question of `clean` that ended 25 s after its deadline, at 62."""
+
+
+@pytest.mark.parametrize(
+    ("absences", "late"),
+    [
+        ([("gateway", 36, 55), ("gateway-2", 30, 52.1)], False),  # both for 15.1 s of the 25
+        ([("gateway", 36, 55), ("gateway-2", 30, 51.9)], True),  # both for 14.9 s
+        ([("gateway", 30, 70)], True),  # one of them was there
+        ([("gateway", 30, 50), ("gateway-2", 50, 70)], True),  # one after the other
+        ([("gateway", 20, 37), ("gateway-2", 20, 37)], True),  # before the deadline
+        ([("gateway", 62, 90), ("gateway-2", 62, 90)], True),  # after the end
+        ([("gateway", 38, 46), ("gateway", 48, 60), ("gateway-2", 30, 70)], False),  # 20 s in two parts
+    ],
+)
+def test_lateness_counts_only_while_a_gateway_is_ready(absences: list[Any], late: bool) -> None:
+    history = changed(clean(), {"kind": "question"}, **LATE) + gateways(*absences)
+    assert check(history).counts["I4 late"] == late
+
+    heard_late = changed(clean(), {"event": "done"}, at=62.0) + gateways(*absences)
+    assert check(heard_late).counts["I4 late"] == late
+
+
+def test_where_it_is_not_known_which_gateways_there_are_nothing_is_excused() -> None:
+    absences = gateways(("gateway", 36, 70), ("gateway-2", 36, 70))[1:]
+    history = changed(clean(), {"kind": "question"}, **LATE) + absences
+
+    assert check(history).counts["I4 late"] == 1
