@@ -54,10 +54,13 @@ summary { cursor: pointer; overflow-wrap: anywhere; }
 
 
 def page(gate: Mapping[str, Any]) -> str:
-    """Return the page of a gate, as `GateRows.latest` gives it; one without a report says how far it is."""
+    """Return the page of a gate, as `GateRows.latest` gives it.
+
+    One without a report says how far it is; or its verdict alone, if it is so old that its texts are forgotten.
+    """
     title = f"Gate: {gate['candidate']} against {gate['base']}"
     report = gate["report"]
-    body = _unfinished(gate) if report is None else _finished(gate, report)
+    body = _bare(gate) if report is None else _finished(gate, report)
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
@@ -66,12 +69,17 @@ def page(gate: Mapping[str, Any]) -> str:
     )
 
 
-def _unfinished(gate: Mapping[str, Any]) -> str:
-    progress = gate["progress"]
-    asked = f"{progress.get('n_asked', 0)} of {progress.get('n_questions', '?')} questions are asked."
+def _bare(gate: Mapping[str, Any]) -> str:
+    progress, verdict = gate["progress"], gate["verdict"]
+    if verdict is not None:
+        headline, told = HEADLINES[verdict], f"{gate['reason']}. Its report is not kept any more."
+    else:
+        headline = f"No verdict: the gate is {gate['state']}"
+        asked = f"{progress.get('n_asked', 0)} of {progress.get('n_questions', '?')} questions are asked."
+        told = gate["why"] or asked
     return (
-        f'<section class="verdict {escape(gate["state"])}"><h1>No verdict: the gate is {escape(gate["state"])}</h1>'
-        f"<p>{escape(gate['why'] or asked)}</p>{_between(gate)}</section>"
+        f'<section class="verdict {escape(verdict or gate["state"])}"><h1>{escape(headline)}</h1>'
+        f"<p>{escape(told)}</p>{_between(gate)}</section>"
     )
 
 

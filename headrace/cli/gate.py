@@ -124,6 +124,9 @@ def _show(found: Json, html: Path | None) -> None:
         return
     colour = "green" if found["passed"] else "red"
     console().print(f"[{colour}]{found['verdict']}[/] {pair}: {escape(found['reason'])}")
+    if found["report"] is None:
+        console().print("its report is not kept any more")
+        return
     table = Table("set", "measure", "questions", "base", "candidate", "difference", "bounds", "verdict", box=None)
     for held in found["report"]["sets"]:
         for each in held["measures"]:

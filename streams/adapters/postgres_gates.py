@@ -13,7 +13,7 @@ from streams.adapters.postgres import Pool, lend
 from streams.errors import Transient
 from streams.operator.gate.question import Question
 from streams.operator.gate.result import Result
-from streams.operator.gate.run import Gate, Sets
+from streams.operator.gate.run import KEPT_DAYS, Gate, Sets
 
 _LEASE_S: Final = 30.0
 
@@ -42,6 +42,14 @@ _KEEP: Final = """
 WITH held AS (SELECT id FROM gates WHERE id = $1 AND state = 'running'),
      kept AS (INSERT INTO gate_results (gate, number, result) SELECT id, $2, $3 FROM held ON CONFLICT DO NOTHING)
 SELECT EXISTS (SELECT FROM held)
+"""
+
+
+_FORGET: Final = """
+WITH old AS (
+    UPDATE gates SET report = NULL, sets = '{}'
+    WHERE finished_at < now() - make_interval(days => $1) AND sets <> '{}' RETURNING id)
+DELETE FROM gate_results r USING old WHERE r.gate = old.id
 """
 
 
@@ -127,6 +135,11 @@ class PostgresGates:
                 id,
                 why,
             )
+
+    async def forget(self) -> None:
+        """See `GateStore.forget`."""
+        async with lend(self.pool) as connection:
+            await connection.execute(_FORGET, KEPT_DAYS)
 
     async def _renew(self, id: str) -> None:
         while True:

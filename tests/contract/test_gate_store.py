@@ -40,7 +40,9 @@ REPORT = {"verdict": "equal", "reason": "nothing is worse", "sets": []}
 
 @dataclass(frozen=True, kw_only=True)
 class Bench:
-    """A store. `lapse`: the worker of a gate is silent for too long; `shown`: state, why, progress, verdict."""
+    """A store. `lapse`: the worker of a gate is silent for too long; `age`: it ended so many days ago;
+    `shown`: state, why, progress; `told`: whether its report is kept.
+    """
 
     store: GateStore
     ask: Callable[[Gate], Awaitable[None]]
@@ -48,7 +50,9 @@ class Bench:
     cancel: Callable[[Gate], Awaitable[None]]
     log: Callable[[str, Filters], Awaitable[None]]
     document: Callable[[str, str], Awaitable[None]]
-    shown: Callable[[Gate], Awaitable[tuple[str, str | None, dict[str, Any], str | None]]]
+    age: Callable[[Gate, int], Awaitable[None]]
+    shown: Callable[[Gate], Awaitable[tuple[str, str | None, dict[str, Any]]]]
+    told: Callable[[Gate], Awaitable[bool]]
 
     async def taken(self) -> Gate | None:
         async with self.store.next() as gate:
@@ -75,12 +79,27 @@ def in_memory() -> Bench:
     async def document(tenant: str, name: str) -> None:
         store.documents.add((tenant, name))
 
-    async def shown(gate: Gate) -> tuple[str, str | None, dict[str, Any], str | None]:
-        state, why = store.ended.get(gate.id, ("running", None))
-        report = store.reports.get(gate.id)
-        return state, why, store.told.get(gate.id, {}), report["verdict"] if report else None
+    async def age(gate: Gate, days: int) -> None:
+        if days > 30:
+            store.old.add(gate.id)
 
-    return Bench(store=store, ask=ask, lapse=lapse, cancel=cancel, log=log, document=document, shown=shown)
+    async def shown(gate: Gate) -> tuple[str, str | None, dict[str, Any]]:
+        return *store.ended.get(gate.id, ("running", None)), store.told.get(gate.id, {})
+
+    async def told(gate: Gate) -> bool:
+        return gate.id in store.reports
+
+    return Bench(
+        store=store,
+        ask=ask,
+        lapse=lapse,
+        cancel=cancel,
+        log=log,
+        document=document,
+        age=age,
+        shown=shown,
+        told=told,
+    )
 
 
 @pytest.fixture(params=["double", pytest.param("real", marks=pytest.mark.integration)])
@@ -122,12 +141,29 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     async def document(tenant: str, name: str) -> None:
         await pool.execute("INSERT INTO documents (tenant, document, latest_version) VALUES ($1, $2, 1)", tenant, name)
 
-    async def shown(gate: Gate) -> tuple[str, str | None, dict[str, Any], str | None]:
-        row = await pool.fetchrow("SELECT state, why, progress, verdict FROM gates WHERE id = $1", gate.id)
-        return tuple(row)
+    async def age(gate: Gate, days: int) -> None:
+        await pool.execute(
+            "UPDATE gates SET finished_at = now() - make_interval(days => $2) WHERE id = $1", gate.id, days
+        )
 
-    store = PostgresGates(pool=pool)
-    return Bench(store=store, ask=ask, lapse=lapse, cancel=cancel, log=log, document=document, shown=shown)
+    async def shown(gate: Gate) -> tuple[str, str | None, dict[str, Any]]:
+        row = await pool.fetchrow("SELECT state, why, progress FROM gates WHERE id = $1", gate.id)
+        return row["state"], row["why"], row["progress"]
+
+    async def told(gate: Gate) -> bool:
+        return bool(await pool.fetchval("SELECT report IS NOT NULL FROM gates WHERE id = $1", gate.id))
+
+    return Bench(
+        store=PostgresGates(pool=pool),
+        ask=ask,
+        lapse=lapse,
+        cancel=cancel,
+        log=log,
+        document=document,
+        age=age,
+        shown=shown,
+        told=told,
+    )
 
 
 async def test_what_waits_longest_is_taken_first_and_by_one_alone(bench: Bench) -> None:
@@ -169,7 +205,8 @@ async def test_a_verdict_ends_it(bench: Bench) -> None:
     await bench.lapse(FIRST)
 
     assert await bench.taken() is None
-    assert await bench.shown(FIRST) == ("finished", None, {"n_questions": 3, "n_asked": 2}, "equal")
+    assert await bench.shown(FIRST) == ("finished", None, {"n_questions": 3, "n_asked": 2})
+    assert await bench.told(FIRST)
 
 
 async def test_a_failure_ends_it_and_says_why(bench: Bench) -> None:
@@ -179,7 +216,7 @@ async def test_a_failure_ends_it_and_says_why(bench: Bench) -> None:
     await bench.lapse(FIRST)
 
     assert await bench.taken() is None
-    assert await bench.shown(FIRST) == ("failed", "there is no generation 'g2'", {}, None)
+    assert await bench.shown(FIRST) == ("failed", "there is no generation 'g2'", {})
 
 
 async def test_one_that_was_cancelled_stays_so(bench: Bench) -> None:
@@ -191,7 +228,7 @@ async def test_one_that_was_cancelled_stays_so(bench: Bench) -> None:
     await bench.store.finish(FIRST.id, REPORT)
     await bench.store.fail(FIRST.id, "why")
 
-    assert await bench.shown(FIRST) == ("cancelled", None, {}, None)
+    assert await bench.shown(FIRST) == ("cancelled", None, {})
     assert await bench.store.results(FIRST.id) == {}
 
 
@@ -216,3 +253,29 @@ async def test_documents_are_known_by_tenant(bench: Bench) -> None:
     await bench.document("globex", "b")
 
     assert set(await bench.store.known("acme", ["a", "b", "c"])) == {"a"}
+
+
+async def test_texts_of_old_gates_are_forgotten_and_nothing_else(bench: Bench) -> None:
+    for gate, days in ((FIRST, 31), (SECOND, 29)):
+        await bench.ask(gate)
+        await bench.taken()
+        await bench.store.keep(gate.id, 0, RESULT)
+        await bench.store.finish(gate.id, REPORT)
+        await bench.age(gate, days)
+
+    await bench.store.forget()
+    await bench.store.forget()
+
+    assert (await bench.store.results(FIRST.id), await bench.told(FIRST)) == ({}, False)
+    assert (await bench.store.results(SECOND.id), await bench.told(SECOND)) == ({0: RESULT}, True)
+    assert (await bench.shown(FIRST))[0] == "finished"
+
+
+async def test_one_under_way_is_never_forgotten(bench: Bench) -> None:
+    await bench.ask(FIRST)
+    await bench.taken()
+    await bench.store.keep(FIRST.id, 0, RESULT)
+
+    await bench.store.forget()
+
+    assert await bench.store.results(FIRST.id) == {0: RESULT}

@@ -14,7 +14,9 @@ from streams.operator.gate.run import Gate
 
 @dataclass(kw_only=True)
 class MemoryGates:
-    """`GateStore` over `asked`; those in `held` have a worker. `log` and `documents` are what else Postgres holds."""
+    """`GateStore` over `asked`; those in `held` have a worker. `log` and `documents` are what else Postgres holds.
+
+    Those in `old` ended long ago."""
 
     asked: list[Gate] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
@@ -24,6 +26,7 @@ class MemoryGates:
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
     reports: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     ended: dict[str, tuple[str, str | None]] = field(default_factory=dict)
+    old: set[str] = field(default_factory=set)
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[Gate | None]:
@@ -57,6 +60,11 @@ class MemoryGates:
 
     async def fail(self, id: str, why: str) -> None:
         self.ended.setdefault(id, ("failed", why))
+
+    async def forget(self) -> None:
+        for id in self.old & self.ended.keys():
+            self.kept.pop(id, None)
+            self.reports.pop(id, None)
 
 
 @dataclass(kw_only=True)

@@ -196,9 +196,10 @@ async def test_the_page_is_whole_and_lets_nothing_from_outside_in(gateway: Gatew
         ({"state": "running", "progress": {"n_questions": 9, "n_asked": 4}}, "4 of 9 questions are asked."),
         ({"state": "failed", "why": EVIL}, EVIL),
         ({"state": "cancelled"}, "No verdict: the gate is cancelled"),
+        ({"state": "finished", "verdict": "equal", "reason": EVIL}, f"{EVIL}. Its report is not kept any more."),
     ],
 )
-async def test_without_a_verdict_the_page_says_how_far_it_is(
+async def test_without_a_report_the_page_says_how_far_it_is(
     gateway: Gateway, changes: dict[str, Any], said: str
 ) -> None:
     await gateway.operator.post(GATE, json={"golden": True})

@@ -16,6 +16,8 @@ from streams.operator.gate.result import Result, report
 from streams.operator.gate.verdict import Rule
 
 PAUSE_S: Final = 0.02
+KEPT_DAYS: Final = 30
+"""As long as questions and scores are kept; a report quotes documents, which may be deleted meanwhile."""
 UNKNOWN: Final = "none of its relevant documents is there"
 _log = structlog.get_logger(__name__)
 
@@ -84,6 +86,10 @@ class GateStore(Protocol):
         """It cannot come to a verdict; one that was cancelled stays so."""
         ...
 
+    async def forget(self) -> None:
+        """Drop all texts of gates that ended `KEPT_DAYS` ago, or longer; their verdicts stay."""
+        ...
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunGates:
@@ -102,11 +108,12 @@ class RunGates:
     pause_s: float = PAUSE_S
 
     async def round(self) -> None:
-        """Carry out all that wait.
+        """Carry out all that wait, and forget what is old.
 
         Raises:
             Transient: a part is away, or a generation is not open here; another round goes on from there.
         """
+        await self.gates.forget()
         while True:
             async with self.gates.next() as gate:
                 if gate is None:

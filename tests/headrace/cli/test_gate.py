@@ -84,6 +84,14 @@ def test_the_page_is_written(fake: FakeGateway, headrace: Headrace, tmp_path: Pa
     assert "report: " in result.stdout
 
 
+def test_an_old_verdict_is_shown_without_its_report(fake: FakeGateway, headrace: Headrace) -> None:
+    fake.gates = [gate("finished", "equal") | {"report": None}]
+
+    result = headrace("generation", "gate", "g2")
+
+    assert (result.exit_code, result.stdout.splitlines()[1:]) == (0, ["its report is not kept any more"])
+
+
 def test_one_that_failed_says_why(fake: FakeGateway, headrace: Headrace) -> None:
     fake.gates = [gate("failed", why="there is no index generation 'g2'")]
 
