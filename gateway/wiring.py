@@ -90,10 +90,10 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 checks={
                     "kafka": lambda: admin.end_offsets(INGEST.name),
                     "postgres": questions.generation,
-                    "objects": blobs.check,
                     "reply_reader": check_replies,
                 },
-                optional_checks={"valkey": valkey.check} if valkey.used else {},
+                # all gateways share one store, and questions and small documents need none
+                optional_checks={"objects": blobs.check} | ({"valkey": valkey.check} if valkey.used else {}),
             )
             tasks = [
                 asyncio.create_task(Sweeper(services=services).run(), name="sweeper"),

@@ -76,7 +76,10 @@ class VerificationStore(Protocol):
     """Verifications that were asked for. Methods raise `Transient` when it is away."""
 
     def next(self) -> AbstractAsyncContextManager[Verification | None]:
-        """Take the one that has waited longest, or whose worker died; a lease is renewed while the block runs."""
+        """Take the one that has waited longest, or whose worker died; a lease is renewed while the block runs.
+
+        A block that raises gives it back: whoever asks next may take it.
+        """
         ...
 
     async def progress(self, id: str, told: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """What every `VerificationStore` does."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -8,6 +9,7 @@ import pytest
 import uuid_utils
 
 from streams.adapters.postgres_drift import PostgresVerifications
+from streams.errors import Transient
 from streams.operator.drift import Difference
 from streams.operator.verify import Verification, VerificationStore
 from tests.contract.factories import key_of
@@ -38,7 +40,7 @@ def in_memory() -> Bench:
         store.asked.append(Verification(id=id, repair=repair))
 
     async def lapse(id: str) -> None:
-        store.held.discard(id)
+        store.held.pop(id, None)
 
     async def shown(id: str) -> tuple[str, str | None, dict[str, Any], list[tuple[Difference, bool]]]:
         why = store.ended.get(id)
@@ -97,6 +99,30 @@ async def test_what_a_dead_worker_left_is_taken_over(bench: Bench) -> None:
     await bench.lapse(FIRST)
 
     assert await bench.taken() == Verification(id=FIRST, repair=False)
+
+
+@pytest.mark.parametrize("error", [Transient("Kafka is away"), asyncio.CancelledError()], ids=["transient", "stopped"])
+async def test_what_is_broken_off_may_be_taken_at_once(bench: Bench, error: BaseException) -> None:
+    await bench.ask(FIRST, True)
+
+    with pytest.raises(type(error)):
+        async with bench.store.next():
+            raise error
+
+    assert await bench.taken() == Verification(id=FIRST, repair=True)
+    assert await bench.taken() is None
+
+
+async def test_who_lost_it_to_another_worker_does_not_give_it_back(bench: Bench) -> None:
+    await bench.ask(FIRST, True)
+
+    with pytest.raises(Transient):
+        async with bench.store.next():
+            await bench.lapse(FIRST)
+            assert await bench.taken() == Verification(id=FIRST, repair=True)
+            raise Transient("Kafka is away")
+
+    assert await bench.taken() is None
 
 
 async def test_what_has_ended_is_not_taken_again(bench: Bench) -> None:

@@ -12,9 +12,9 @@ from streams.operator.verify import Verification
 
 @dataclass(kw_only=True)
 class MemoryVerifications:
-    """`VerificationStore` over `asked`; those in `held` have a worker."""
+    """`VerificationStore` over `asked`; those in `held` have a worker, which its lease is known by."""
 
-    held: set[str] = field(default_factory=set)
+    held: dict[str, object] = field(default_factory=dict)
     asked: list[Verification] = field(default_factory=list)
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
     findings: dict[str, list[Difference]] = field(default_factory=dict)
@@ -24,10 +24,15 @@ class MemoryVerifications:
     @asynccontextmanager
     async def next(self) -> AsyncIterator[Verification | None]:
         waiting = (each for each in self.asked if each.id not in self.ended and each.id not in self.held)
-        asked = next(waiting, None)
+        asked, lease = next(waiting, None), object()
         if asked is not None:
-            self.held.add(asked.id)
-        yield asked
+            self.held[asked.id] = lease
+        try:
+            yield asked
+        except BaseException:
+            if asked is not None and self.held.get(asked.id) is lease:
+                del self.held[asked.id]
+            raise
 
     async def progress(self, id: str, told: Mapping[str, Any]) -> None:
         self.told.setdefault(id, {}).update(told)

@@ -11,6 +11,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import asyncpg
+import httpx
 import pytest
 
 from headrace.local.home import Home
@@ -181,7 +182,13 @@ def test_a_full_object_store_is_waited_for(proxied: Proxied) -> None:
     shutil.copytree(folder, kept)
     with small_disk(folder, 64):
         shutil.copytree(kept, folder, dirs_exist_ok=True)
-        went_through(proxied.stack, lambda: filled(folder / "ballast", 20))
+        ready = {}
+
+        def look() -> None:
+            ready.update(httpx.get(f"{proxied.stack.url}/ready").json())
+
+        went_through(proxied.stack, lambda: filled(folder / "ballast", 20, look))
+        assert (ready["ready"], ready["parts"]["objects"]["ok"]) == (True, False)
         shutil.copytree(folder, kept, dirs_exist_ok=True)
     shutil.copytree(kept, folder, dirs_exist_ok=True)
 
@@ -202,12 +209,13 @@ def test_a_full_postgres_is_waited_for_longer_than_anything_is_retried(tmp_path:
     assert "could not extend file" in log
 
 
-def filled(ballast: Path, seconds: float) -> None:
-    """Leave no room on the disk for a while."""
+def filled(ballast: Path, seconds: float, look: Callable[[], None] = lambda: None) -> None:
+    """Leave no room on the disk for a while, and look round meanwhile."""
     with ballast.open("wb", buffering=0) as file:
         with pytest.raises(OSError, match="No space left"):
             while True:
                 file.write(bytes(1024 * 1024))
+        look()
         time.sleep(seconds)
     ballast.unlink()
 

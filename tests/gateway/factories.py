@@ -105,6 +105,10 @@ async def gateway_in_memory(
             raise broken["kafka"]
         return records.get((topic, partition, offset))
 
+    async def check_objects() -> None:
+        if "objects" in broken:
+            raise broken["objects"]
+
     async def check_valkey() -> None:
         if "valkey" in broken:
             raise broken["valkey"]
@@ -136,8 +140,8 @@ async def gateway_in_memory(
             streams=OpenStreams(settings.streams_max),
             admission=own_admission(settings),
             searches=of_searches(settings),
-            checks={"kafka": check_kafka, "objects": blobs.check},
-            optional_checks={"valkey": check_valkey},
+            checks={"kafka": check_kafka},
+            optional_checks={"objects": check_objects, "valkey": check_valkey},
         )
         for task in reading:
             task.cancel()

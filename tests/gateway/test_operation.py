@@ -27,9 +27,23 @@ async def test_ready_names_the_dependency_that_is_away(gateway: Gateway) -> None
         "stopping": False,
         "parts": {
             "kafka": {"ok": False, "needed": True, "why": "ConnectionError: refused"},
-            "objects": {"ok": True, "needed": True, "why": None},
+            "objects": {"ok": True, "needed": False, "why": None},
             "valkey": {"ok": True, "needed": False, "why": None},
         },
+    }
+
+
+async def test_a_full_object_store_is_named_and_small_documents_are_taken(gateway: Gateway) -> None:
+    gateway.broken["objects"] = OSError(28, "No space left on device")
+
+    response = await gateway.anyone.get("/ready")
+    taken = await gateway.acme.post("/v1/ingest", json={"documents": [{"id": "a", "text": "small"}]})
+
+    assert (response.status_code, response.json()["ready"], taken.status_code) == (200, True, 202)
+    assert response.json()["parts"]["objects"] == {
+        "ok": False,
+        "needed": False,
+        "why": "OSError: [Errno 28] No space left on device",
     }
 
 
