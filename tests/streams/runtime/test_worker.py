@@ -136,6 +136,43 @@ async def test_a_poison_record_is_dead_lettered_and_others_pass(broker: Broker) 
     assert done == ["good"]
 
 
+async def test_poison_delays_others_by_noise_and_its_own_key_by_its_retries(broker: Broker) -> None:
+    topic = await broker.topic()
+    retry_max_s = 4.0
+    began: dict[str, float] = {}
+    done: dict[str, float] = {}
+    n_given_up = 0
+
+    class Ears(Silent):
+        def dead_lettered(self, stage: str, reason: str) -> None:
+            nonlocal n_given_up
+            n_given_up += 1
+
+    async def handler(record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
+        assert record.event is not None
+        text = record.event.text
+        began.setdefault(text, time.monotonic())
+        if text.startswith("poison"):
+            await asyncio.sleep(0.02)
+            raise Transient("never works")
+        done[text] = time.monotonic()
+        return
+        yield
+
+    good = {f"good-{n}" for n in range(10)}
+    for n in range(10):
+        await broker.put(topic, f"poison-{n}", f"good-{n}")
+    await broker.put(topic, "behind", key=b"poison-0")
+    subject = one(topic, handler, name="chunk", slots=2, retry_max_s=retry_max_s)
+    async with running(broker, subject, observer=Ears()):
+        await until(lambda: {*good, "behind"} <= done.keys() and n_given_up == 10, limit_s=60, every_s=0.01)
+    first = began["poison-0"]
+    # poison that kept its slot while it waits would take both, five times over
+    assert max(done[text] for text in good) - first < 0.5 * retry_max_s
+    # a second for a busy machine
+    assert max(done[text] for text in good) < done["behind"] < first + retry_max_s + 1.0
+
+
 async def test_fatal_ends_the_worker_without_acknowledging(broker: Broker) -> None:
     topic = await broker.topic()
 
