@@ -7,6 +7,7 @@ beside is killed for good amid its streams. The text that each reader has is com
 import argparse
 import asyncio
 import random
+import signal
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
@@ -47,8 +48,8 @@ async def cut(urls: Sequence[str], n: int, seed: int) -> Counter[str]:
     return counts
 
 
-async def outliving(beside: Beside, survivor: str, n: int) -> Counter[str]:
-    """Ask n questions of a gateway, and kill it for good when each has told some tokens."""
+async def outliving(beside: Beside, survivor: str, n: int, end: signal.Signals = signal.SIGKILL) -> Counter[str]:
+    """Ask n questions of a gateway, and send it a signal that ends it for good when each has told some tokens."""
     telling = [asyncio.Event() for _ in range(n)]
     counts: Counter[str] = Counter()
 
@@ -61,11 +62,11 @@ async def outliving(beside: Beside, survivor: str, n: int) -> Counter[str]:
                     tells.set()
             counts.update(await _judged(client, events))
 
-    async def kill() -> None:
+    async def stop() -> None:
         await asyncio.gather(*(tells.wait() for tells in telling))
-        beside.process.kill()
+        beside.process.send_signal(end)
 
-    await asyncio.gather(kill(), *(one(tells) for tells in telling))
+    await asyncio.gather(stop(), *(one(tells) for tells in telling))
     return counts
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from gateway.server import GRACE_S
 from headrace.client import Client, Heard
 from headrace.local import stack as local
 from headrace.local.table import Options
@@ -56,6 +57,23 @@ def test_streams_that_are_cut_anywhere_or_lose_their_gateway_have_the_stored_tex
         assert counts["one end"] == counts["text as stored, to the byte"] == counts["streams"] == N
         assert counts["one answer, the stored one"] == N
         assert counts["resets"] == 0
+
+
+def test_streams_of_a_gateway_that_is_told_to_stop_go_on_at_the_other(slowly: Slow) -> None:
+    def resumed() -> float:
+        route = "/v1/queries/{id}/events"
+        return slowly.stack.metric("gateway", "headrace_http_requests_total", route=route, status="200")
+
+    before = resumed()
+    with slowly.stack.beside(resume.GATEWAY, slowly.model.env) as beside:
+        counts = asyncio.run(resume.outliving(beside, slowly.stack.url, N, signal.SIGTERM))
+        code = beside.process.wait(GRACE_S + 2)
+
+    assert counts["one end"] == counts["text as stored, to the byte"] == counts["streams"] == N
+    assert counts["one answer, the stored one"] == N
+    assert counts["resets"] == 0
+    assert code == 0
+    until(lambda: resumed() == before + N, "not each stream went on at the other gateway")
 
 
 def test_a_cancel_stops_the_model_and_keeps_what_was_read(slowly: Slow) -> None:
