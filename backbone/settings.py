@@ -117,6 +117,18 @@ class EncoderSettings(_Settings):
         Path(".headrace/models/all-MiniLM-L6-v2"), description="folder of model.safetensors and tokenizer.json"
     )
     encoder_threads: int = Field(0, ge=0, le=256, description="threads of the encoder; 0: one per core")
+    encoder_device: str = Field("", description="of sentence-transformers, as cpu or cuda; empty: the best there is")
+    embeddings_base_url: str = Field(
+        "", description="OpenAI-compatible endpoint of the embedders 'openai:<model>', as https://host/v1"
+    )
+    embeddings_api_key: SecretStr = Field(SecretStr(""), description="key of that endpoint; empty: none is sent")
+    embeddings_batch_max: int = Field(256, ge=1, le=2_048, description="most texts in a request")
+    embeddings_batch_tokens: int = Field(100_000, ge=256, description="most tokens in a request, estimated")
+    embeddings_input_tokens: int = Field(
+        8_000, ge=64, description="most tokens of a text, estimated; what is longer is cut"
+    )
+    embeddings_concurrency: int = Field(4, ge=1, le=64, description="requests at the same time")
+    embeddings_timeout_ms: int = Field(30_000, ge=100, description="longest wait for an answer, ms")
 
 
 class WorkerSettings(

@@ -5,12 +5,17 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from backbone.settings import EncoderSettings
 from streams.adapters.embedder_spec import EmbedderSpec, parse_embedder
-from streams.errors import Fatal
+from streams.adapters.openai_embedder import OpenaiEmbedder, http_client
+from streams.adapters.whole_texts import Embedder, WholeTexts
+from streams.errors import Fatal, Unprocessable
 from streams.ports import Encoder
+
+if TYPE_CHECKING:
+    from streams.adapters.sentence_transformers_embedder import SentenceTransformersEmbedder
 
 OnEncoded = Callable[[int, float], None]
 """Called with (number of texts, seconds) after each batch, in whatever thread encoded it."""
@@ -96,22 +101,65 @@ def open_encoder(
     Args:
         spec: of the embedder.
         settings: where models and endpoints are.
-        dim: length that its vectors must have; None: `dim` of the encoder is known after its first vector.
+        dim: length that its vectors must have; None: any, and `dim` of an encoder that is elsewhere may be 0.
         thread: of one worker, in which a model of this process is called; None: one of its own.
         on_encoded: counts.
 
     Raises:
         Fatal: a part of it is missing.
     """
-    return _openvino(spec, settings, thread, on_encoded)
+    if spec.kind == "openvino":
+        return _openvino(spec, settings, thread, on_encoded)
+    if dim is not None and spec.dimensions not in (None, dim):
+        raise Fatal(f"the embedder {spec.name!r} does not have the {dim} dimensions of the generation")
+    if spec.kind == "openai":
+        return _whole_texts(spec, _openai(spec, settings, dim, on_encoded), dim or spec.dimensions or 0)
+    embed = _sentence_transformers(spec, settings, thread, on_encoded)
+    return _whole_texts(spec, embed, embed.dim)
 
 
 async def _tried(spec: EmbedderSpec, settings: EncoderSettings) -> int:
     encoder = open_encoder(spec, settings)
     try:
         return int((await encoder.encode_query("How long is a vector?")).shape[1])
+    except Unprocessable as error:
+        raise Fatal(str(error)) from error
     finally:
         await encoder.close()
+
+
+def _whole_texts(spec: EmbedderSpec, embed: Embedder, dim: int) -> WholeTexts:
+    return WholeTexts(embed, name=spec.name, dim=dim, query_prefix=spec.query_prefix, chunk_prefix=spec.chunk_prefix)
+
+
+def _openai(spec: EmbedderSpec, settings: EncoderSettings, dim: int | None, on_encoded: OnEncoded) -> OpenaiEmbedder:
+    return OpenaiEmbedder(
+        client=http_client(settings),
+        model=spec.model,
+        dim=dim or spec.dimensions,
+        dimensions=spec.dimensions,
+        batch_max=settings.embeddings_batch_max,
+        batch_tokens=settings.embeddings_batch_tokens,
+        input_tokens=settings.embeddings_input_tokens,
+        at_once=settings.embeddings_concurrency,
+        timeout_s=settings.embeddings_timeout_ms / 1000,
+        on_encoded=on_encoded,
+    )
+
+
+def _sentence_transformers(
+    spec: EmbedderSpec, settings: EncoderSettings, thread: Executor | None, on_encoded: OnEncoded
+) -> "SentenceTransformersEmbedder":
+    # here, because torch takes seconds and hundreds of megabytes, and is there only where the extra is installed
+    from streams.adapters.sentence_transformers_embedder import SentenceTransformersEmbedder
+
+    return SentenceTransformersEmbedder.load(
+        spec.model,
+        device=settings.encoder_device or None,
+        threads=settings.encoder_threads,
+        thread=thread,
+        on_encoded=on_encoded,
+    )
 
 
 def _openvino(spec: EmbedderSpec, settings: EncoderSettings, thread: Executor | None, on_encoded: OnEncoded) -> Opened:

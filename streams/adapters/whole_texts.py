@@ -29,6 +29,10 @@ class Embedder(Protocol):
         """
         ...
 
+    async def close(self) -> None:
+        """Give back what it holds; texts that wait get CancelledError."""
+        ...
+
 
 class WholeTexts:
     """`Encoder` that embeds each sentence as a text of its own: all sentences of a chunk together cost about as much
@@ -69,6 +73,10 @@ class WholeTexts:
             chunks=vectors[[places[text] for text in whole]],
             sentences=[vectors[[places[sentence] for sentence in of_chunk]] for of_chunk in sentences],
         )
+
+    async def close(self) -> None:
+        """Close what embeds."""
+        await self._embed.close()
 
 
 def heading_line(chunk: Chunk) -> str:

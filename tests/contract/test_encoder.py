@@ -7,15 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backbone.settings import EncoderSettings
 from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.fetch import fetch_model, place_model
 from schemas.events import Chunk
+from streams.adapters.encoders import Encoders
 from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.openvino_encoder import OpenvinoEncoder
-from streams.adapters.whole_texts import WholeTexts
+from streams.adapters.whole_texts import Role, WholeTexts
 from streams.errors import Fatal
 from streams.ports import Encoder, Vectors
+from tests.doubles.embeddings_server import serving
 from tests.doubles.encoder import HashingEncoder
+from tests.sentence_transformer import sentence_transformer
 
 GATES = "The sluice gates open at high water. They are made of steel."
 BREAD = "Bake the bread for forty minutes. Let it cool."
@@ -37,6 +41,8 @@ PRECISIONS = {"openvino": "f32", "openvino, int8": "int8"}
         "hashing",
         "lazy",
         "whole texts",
+        "openai",
+        pytest.param("sentence-transformers", marks=pytest.mark.integration),
         *(pytest.param(name, marks=pytest.mark.integration) for name in PRECISIONS),
     ]
 )
@@ -48,15 +54,35 @@ async def encoder(request: pytest.FixtureRequest) -> AsyncIterator[Encoder]:
         yield LazyEncoder(name="hashing", dim=64, load=HashingEncoder)
         return
     if request.param == "whole texts":
-        yield WholeTexts(words, name="words", dim=64, query_prefix="query: ", chunk_prefix="passage: ")
+        yield WholeTexts(Words(), name="words", dim=64, query_prefix="query: ", chunk_prefix="passage: ")
+        return
+    if request.param == "openai":
+        async with serving() as server:
+            name = "openai:words?query=query:+"
+            encoders = Encoders(settings=server.settings(embeddings_batch_max=3))
+            yield encoders.get(name, dim=64, lane="test")
+            await encoders.close()
+        return
+    if request.param == "sentence-transformers":
+        pytest.importorskip("sentence_transformers", reason="needs the extra `torch`")
+        folder = sentence_transformer(request.getfixturevalue("model_dir"))
+        encoders = Encoders(settings=EncoderSettings())
+        yield await asyncio.to_thread(encoders.get, f"sentence-transformers:{folder}", dim=384, lane="test")
+        await encoders.close()
         return
     encoder = OpenvinoEncoder.load(request.getfixturevalue("model_dir"), precision=PRECISIONS[request.param])
     yield encoder
     await encoder.close()
 
 
-async def words(texts: Sequence[str], _: str) -> Vectors:
-    return (await HashingEncoder().encode_chunks([chunk(text) for text in texts])).chunks
+class Words:
+    """`Embedder` of bags of words."""
+
+    async def __call__(self, texts: Sequence[str], role: Role, /) -> Vectors:
+        return (await HashingEncoder().encode_chunks([chunk(text) for text in texts])).chunks
+
+    async def close(self) -> None:
+        pass
 
 
 def alike(encoder: Encoder) -> float:
@@ -144,6 +170,21 @@ async def test_openvino_gives_the_vectors_of_the_original_model(model_dir: Path)
     await encoder.close()
 
     np.testing.assert_allclose(vector[:3], [0.0676, 0.0635, 0.0487], atol=1e-4)
+
+
+@pytest.mark.integration
+async def test_sentence_transformers_and_openvino_agree(model_dir: Path) -> None:
+    pytest.importorskip("sentence_transformers", reason="needs the extra `torch`")
+    ours = OpenvinoEncoder.load(model_dir)
+    theirs = Encoders(settings=EncoderSettings())
+    name = f"sentence-transformers:{sentence_transformer(model_dir)}"
+    texts = [chunk(text, headings=("Plant",)) for text in (GATES, BREAD, "Grüße, 日本語 \U0001f600", "pump " * 500)]
+
+    vectors = (await ours.encode_chunks(texts)).chunks
+    others = (await theirs.get(name, dim=384, lane="test").encode_chunks(texts)).chunks
+    await asyncio.gather(ours.close(), theirs.close())
+
+    assert ((vectors * others).sum(axis=1) > 0.9999).all()
 
 
 @pytest.mark.integration
