@@ -19,9 +19,11 @@ DRAWS = 400
 RANKS = np.array([0.55, 0.15, 0.07, 0.05, 0.03, 0.02, 0.02, 0.01, 0.01, 0.01, 0.08])
 """How often the base has the relevant document at place 1 to 10, and not at all, as hybrid search on open questions."""
 GAINS = np.array([*(1 / np.log2(np.arange(10) + 2)), 0.0])
-SIZES = (59, 100, 200, 400, 800)
-DIFFERENCES = (-0.1, -0.05, -0.025, 0.0, 0.025, 0.05)
-MARGINS = (0.03, 0.05, 0.1)
+SIZES = (1, 2, 4, 8)
+"""Numbers of questions, as multiples of the fewest that decide."""
+DIFFERENCES = (-2.0, -1.0, -0.5, 0.0, 0.5, 1.0)
+"""True ones, as multiples of the margin."""
+MARGINS = (0.05, 0.1, 0.25)
 CHANGED = (0.1, 0.3)
 
 
@@ -61,8 +63,8 @@ def errors(draws: int, margins: Sequence[float]) -> None:
     for margin in margins:
         rule = Rule(margin=margin)
         for changed in CHANGED:
-            for n in SIZES:
-                for difference in sorted({*DIFFERENCES, -margin}):
+            for n in (size * rule.questions_min for size in SIZES):
+                for difference in (multiple * margin for multiple in DIFFERENCES):
                     found = rates(rule, n, difference, changed, draws)
                     cells = [share(found, "better", "equal"), *(share(found, v) for v in ("better", "worse", "unsure"))]
                     print(f"| {margin} | {changed} | {n} | {difference:+.3f} | {' | '.join(cells)} |", flush=True)

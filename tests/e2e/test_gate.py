@@ -8,7 +8,7 @@ from typing import Any
 from tests.e2e.api import Api
 from tests.stack import Stack
 
-N = 14
+N = 20
 
 
 def ask(stack: Stack, *questions: dict[str, Any], margin: float = 0.25) -> str:

@@ -51,7 +51,7 @@ def asked(document: str) -> Asked:
     return Asked(hits=hits, context=[document], answer=f"answer {EVIL}", abstained=False, seconds=0.01)
 
 
-def judged(n: int = 80, lost: int = 30) -> dict[str, Any]:
+def judged(n: int = 100, lost: int = 30) -> dict[str, Any]:
     results = []
     for number in range(n):
         question = Question(
@@ -184,7 +184,7 @@ async def test_the_page_is_whole_and_lets_nothing_from_outside_in(gateway: Gatew
     names = [name for name, _ in read.tags]
     assert "script" not in names and "link" not in names and "img" not in names
     assert not [attributes for _, attributes in read.tags if {"src", "href"} & attributes.keys()]
-    for said in ("Worse: it must not answer", EVIL, "Worst losses", "Least alike", "1 left out: why", "30 / 80"):
+    for said in ("Worse: it must not answer", EVIL, "Worst losses", "Least alike", "1 left out: why", "30 / 100"):
         assert said in read.said
     assert names.count("svg") == 3
     assert names.count("details") == 11

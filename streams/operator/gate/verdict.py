@@ -14,9 +14,8 @@ each with a one-sided confidence of 95 %.
 few questions never show it. As all measures of all sets must pass, each is tested at the whole error
 (intersection-union test, Berger 1982); as one better measure suffices, that claim shares it out (Bonferroni).
 
-A set decides if it has enough questions: so many that a candidate which loses none of them loses less than the margin
-of all, with the same confidence ("rule of three", Hanley and Lippman-Hand 1983). A smaller one can only show that the
-candidate is worse, from ten questions on.
+A set decides if it has enough questions: so many that a candidate at the margin would lose five of them, the usual
+condition for bounds on a share. A smaller one can only show that the candidate is worse, from ten questions on.
 """
 
 import math
@@ -30,6 +29,7 @@ from streams.operator.gate.bootstrap import resample
 
 Verdict = Literal["better", "equal", "worse", "unsure"]
 PASSING: Final[frozenset[str]] = frozenset({"better", "equal"})
+_LOST_MIN: Final = 5
 WORDS: Final[Mapping[str, str]] = {
     "ndcg": "nDCG@10 over documents",
     "passage": "the share of questions whose answering passage is found",
@@ -57,7 +57,7 @@ class Rule:
     @property
     def questions_min(self) -> int:
         """With fewer questions a set cannot pass a candidate."""
-        return math.ceil(math.log(1 - self.confidence) / math.log(1 - self.margin))
+        return math.ceil(round(_LOST_MIN / self.margin, 6))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

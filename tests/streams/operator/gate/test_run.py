@@ -10,10 +10,10 @@ from streams.operator.gate.run import UNKNOWN, Gate, RunGates, Sets
 from tests.doubles.gates import MemoryBench, MemoryGates
 
 QUESTIONS = [
-    Question(set="own", kind="labelled", tenant="acme", text=f"q{n}", relevant={f"d{n}": 1}) for n in range(60)
+    Question(set="own", kind="labelled", tenant="acme", text=f"q{n}", relevant={f"d{n}": 1}) for n in range(100)
 ]
-RIGHT = {f"q{n}": [f"d{n}", "other"] for n in range(60)}
-WRONG = {f"q{n}": ["other", "another"] for n in range(60)}
+RIGHT = {f"q{n}": [f"d{n}", "other"] for n in range(100)}
+WRONG = {f"q{n}": ["other", "another"] for n in range(100)}
 
 
 def gate(**sets: Any) -> Gate:
@@ -21,7 +21,7 @@ def gate(**sets: Any) -> Gate:
 
 
 def bench(candidate: dict[str, list[str]], **gates: Any) -> tuple[RunGates, MemoryGates, MemoryBench]:
-    documents = {("acme", f"d{n}") for n in range(60)}
+    documents = {("acme", f"d{n}") for n in range(100)}
     store = MemoryGates(asked=[gate(labelled=QUESTIONS)], documents=documents) if not gates else MemoryGates(**gates)
     asked = MemoryBench(found={"g1": RIGHT, "g2": candidate})
     return RunGates(gates=store, bench=asked, pause_s=0), store, asked
@@ -32,11 +32,11 @@ async def test_both_generations_are_asked_the_same_and_the_verdict_is_kept() -> 
 
     await run.round()
 
-    assert asked.asked == [(name, f"q{n}") for n in range(60) for name in ("g1", "g2")]
+    assert asked.asked == [(name, f"q{n}") for n in range(100) for name in ("g1", "g2")]
     report = gates.reports["g"]
     assert (report["verdict"], report["passed"], report["candidate"], report["base"]) == ("equal", True, "g2", "g1")
-    assert gates.told["g"] == {"n_questions": 60, "n_asked": 60}
-    assert [(each["name"], each["kind"], each["n"]) for each in report["sets"]] == [("own", "labelled", 60)]
+    assert gates.told["g"] == {"n_questions": 100, "n_asked": 100}
+    assert [(each["name"], each["kind"], each["n"]) for each in report["sets"]] == [("own", "labelled", 100)]
 
 
 async def test_a_candidate_that_finds_nothing_fails_and_the_report_shows_what_it_lost() -> None:
@@ -47,8 +47,8 @@ async def test_a_candidate_that_finds_nothing_fails_and_the_report_shows_what_it
     report = gates.reports["g"]
     assert (report["verdict"], report["passed"]) == ("worse", False)
     ndcg = next(each for each in report["sets"][0]["measures"] if each["name"] == "ndcg")
-    assert (ndcg["base"], ndcg["candidate"], ndcg["n_worse"], ndcg["verdict"]) == (1, 0, 60, "worse")
-    assert (ndcg["histogram"]["counts"][0], sum(ndcg["histogram"]["counts"])) == (60, 60)
+    assert (ndcg["base"], ndcg["candidate"], ndcg["n_worse"], ndcg["verdict"]) == (1, 0, 100, "worse")
+    assert (ndcg["histogram"]["counts"][0], sum(ndcg["histogram"]["counts"])) == (100, 100)
     losses = report["sets"][0]["losses"]
     assert len(losses) == 10
     assert [source["document"] for source in losses[0]["base"]["sources"]] == ["d0", "other"]
@@ -65,7 +65,7 @@ async def test_what_a_killed_worker_measured_is_not_asked_again() -> None:
     gates.held.clear()
     await run.round()
     whole = gates.reports.pop("g")
-    for number in range(30, 60):
+    for number in range(30, 100):
         del gates.kept["g"][number]
     gates.ended.clear()
     gates.held.clear()
@@ -73,7 +73,7 @@ async def test_what_a_killed_worker_measured_is_not_asked_again() -> None:
 
     await run.round()
 
-    assert [text for name, text in asked.asked if name == "g1"] == [f"q{n}" for n in range(30, 60)]
+    assert [text for name, text in asked.asked if name == "g1"] == [f"q{n}" for n in range(30, 100)]
     assert gates.reports["g"] == whole
 
 
@@ -85,7 +85,7 @@ async def test_questions_without_a_document_that_is_there_are_left_out_and_count
 
     assert ("g1", "q0") not in asked.asked
     held = gates.reports["g"]["sets"][0]
-    assert (held["n"], held["left_out"]) == (58, {UNKNOWN: 2})
+    assert (held["n"], held["left_out"]) == (98, {UNKNOWN: 2})
     assert gates.reports["g"]["verdict"] == "unsure"
 
 
@@ -99,8 +99,8 @@ async def test_the_golden_set_is_asked_for_the_tenant_of_the_key() -> None:
 
 
 async def test_questions_of_the_log_are_compared_and_decide_nothing() -> None:
-    log = [Question(set="logged", kind="logged", tenant="acme", text=f"q{n}") for n in range(60)]
-    run, gates, _ = bench(WRONG, asked=[gate(logged=60)], log=log)
+    log = [Question(set="logged", kind="logged", tenant="acme", text=f"q{n}") for n in range(100)]
+    run, gates, _ = bench(WRONG, asked=[gate(logged=100)], log=log)
 
     await run.round()
 
