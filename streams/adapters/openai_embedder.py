@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import binascii
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
@@ -33,6 +34,7 @@ _BYTES_PER_TOKEN: Final = 3.5
 _BUSY: Final = frozenset({408, 409, 425, 429})
 _REFUSED: Final = frozenset({400, 413, 422})
 _DENIED: Final = frozenset({401, 403, 404})
+_TOO_LONG: Final = re.compile("too (large|long) to process|context (length|size|window)", re.IGNORECASE)
 
 
 class _Embedding(msgspec.Struct):
@@ -51,9 +53,7 @@ class _Busy(Exception):
 
 
 class _Refused(Exception):
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(f"{status}: {said}")
-        self.of_the_batch = status == 413 or "batch" in said.lower()
+    pass
 
 
 def http_client(settings: EncoderSettings) -> httpx.AsyncClient:
@@ -113,6 +113,7 @@ class OpenaiEmbedder:
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     _slots: asyncio.Semaphore = field(init=False)
     _opens_at: float = field(default=0.0, init=False)
+    _n_refused: int = field(default=0, init=False)
     _format: str | None = field(default="base64", init=False)
 
     def __post_init__(self) -> None:
@@ -160,9 +161,13 @@ class OpenaiEmbedder:
             return await self._patiently(texts, patience_s)
         except _Refused as refused:
             if len(texts) > 1:
-                if refused.of_the_batch:
+                before = self._n_refused
+                vectors = await self._in_halves(texts, patience_s)
+                if self._n_refused == before:
+                    # it was the batch, and no text in it
                     self.batch_max = min(self.batch_max, len(texts) // 2)
-                return await self._in_halves(texts, patience_s)
+                return vectors
+            self._n_refused += 1
             n_bytes = len(texts[0].encode(errors="replace"))
             if n_bytes <= SHORT_BYTES:
                 raise Unprocessable(
@@ -220,10 +225,11 @@ class OpenaiEmbedder:
 
     def _failure(self, response: httpx.Response, said: str) -> Exception:
         status = response.status_code
+        # llama.cpp answers 500 to a text that is longer than its window
+        if status in _REFUSED or (status >= 500 and _TOO_LONG.search(said)):
+            return _Refused(f"{status}: {said}")
         if status in _BUSY or status >= 500:
             return _Busy(f"it answered {status}: {said}", _pause_s(response.headers))
-        if status in _REFUSED:
-            return _Refused(status, said)
         if status in _DENIED:
             return Fatal(
                 f"the embeddings endpoint answered {status} for the model {self.model!r}: {said}; check "

@@ -235,18 +235,29 @@ async def test_a_batch_that_is_too_large_is_halved_and_so_are_those_after_it() -
     assert [len(request["input"]) for request in server.requests[6:]] == [4, 4, 4, 4]
 
 
-async def test_a_text_that_is_refused_is_shortened_and_costs_the_others_nothing() -> None:
+LONG = {
+    "as OpenAI": replace(WELL, status=400, message="This model's maximum context length is 250 tokens"),
+    "as llama.cpp": replace(
+        WELL,
+        status=500,
+        message="input (6001 tokens) is too large to process. increase the physical batch size",
+    ),
+    "as Text Embeddings Inference": replace(WELL, status=413, message="`inputs` must have less than 512 tokens"),
+}
+
+
+@pytest.mark.parametrize("how", LONG.values(), ids=LONG)
+async def test_a_text_that_is_refused_is_shortened_and_costs_the_others_nothing(how: Behaviour) -> None:
     texts = ["gate", "stone", "x" * 3000, "water"]
 
-    def short(body: dict[str, Any]) -> Behaviour:
-        long = any(len(text) > 1000 for text in body["input"])
-        return replace(WELL, status=400, message="maximum context length is 250 tokens") if long else WELL
-
-    async with serving() as server:
-        server.behave = short
-        vectors = await embedded(server, texts)
+    async with serving() as server, embedder(server) as embed:
+        server.behave = lambda body: how if any(len(text) > 1000 for text in body["input"]) else WELL
+        vectors = await embed(texts, "chunk")
+        await embed(["gate"] * 4, "chunk")
 
     np.testing.assert_allclose(vectors, await expected([*texts[:2], "x" * 750, "water"]), atol=1e-6)
+    # no batch was too large
+    assert len(server.requests[-1]["input"]) == 4
 
 
 async def test_a_text_that_is_refused_in_any_length_is_unprocessable() -> None:
