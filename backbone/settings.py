@@ -53,6 +53,26 @@ class ValkeySettings(_Settings):
     )
 
 
+class OpensearchSettings(_Settings):
+    """How to reach OpenSearch, and how its indices are made."""
+
+    opensearch_url: str = Field(
+        "", description="https://host:9200 of one or more nodes, comma-separated; empty: there is no OpenSearch"
+    )
+    opensearch_user: str = Field("", description="user name; empty: none is sent")
+    opensearch_password: SecretStr = Field(SecretStr(""), description="of that user")
+    opensearch_ca_file: Path | None = Field(
+        None, description="PEM file of the authorities to trust; empty: the system's"
+    )
+    opensearch_shards: int = Field(1, ge=1, le=1024, description="shards of an index that Headrace creates")
+    opensearch_replicas: int = Field(
+        0, ge=0, le=10, description="copies of each shard beside the first; 1 or more in production"
+    )
+    opensearch_refresh_ms: int = Field(
+        500, ge=100, le=60_000, description="what is written to OpenSearch can be found so much later at most, ms"
+    )
+
+
 class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings):
     """The gateway."""
 
@@ -132,7 +152,13 @@ class EncoderSettings(_Settings):
 
 
 class WorkerSettings(
-    KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings, LanguageModelSettings, EncoderSettings
+    KafkaSettings,
+    PostgresSettings,
+    ObjectSettings,
+    ValkeySettings,
+    OpensearchSettings,
+    LanguageModelSettings,
+    EncoderSettings,
 ):
     """A worker process."""
 

@@ -42,6 +42,7 @@ STAGES = (
     "chunk",
     "embed",
     "index",
+    "index_opensearch",
     "lifecycle",
     "retrieve",
     "generate",
@@ -51,6 +52,9 @@ STAGES = (
 )
 """Every stage, in the direction of flow. A stage's name is its folder, `--stages` word, metric label and dead-letter
 topic."""
+
+OPTIONAL_STAGES = frozenset({"index_opensearch"})
+"""Those of stores that not every installation has: "all stages" leaves them out."""
 
 INGEST = Topic(
     name="rag.ingest.v1",

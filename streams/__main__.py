@@ -7,15 +7,19 @@ from typing import NoReturn
 
 from backbone.settings import WorkerSettings
 from backbone.telemetry import setup_logging
-from schemas.topics import STAGES
+from schemas.topics import OPTIONAL_STAGES, STAGES
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.worker import run_process
 from streams.wiring import BUILDERS, Builder, run
 
 
 def stage_names(text: str) -> list[str]:
-    """Read a comma-separated list of stages; `all` is every stage."""
-    names = list(STAGES) if text == "all" else [name.strip() for name in text.split(",") if name.strip()]
+    """Read a comma-separated list of stages; `all` is every stage that each installation has."""
+    names = (
+        [name for name in STAGES if name not in OPTIONAL_STAGES]
+        if text == "all"
+        else [name.strip() for name in text.split(",") if name.strip()]
+    )
     unknown = [name for name in names if name not in STAGES]
     if unknown or not names or len(set(names)) < len(names):
         raise argparse.ArgumentTypeError(f"{text!r}: expected different stages out of {', '.join(STAGES)}, or all")

@@ -231,6 +231,23 @@ class GenerationStore(Protocol):
         ...
 
 
+class Sink(Protocol):
+    """One generation in a store beside Postgres that rankers search, written from the same log behind a fence of its
+    own. Methods raise `Transient` when it is away."""
+
+    async def replace(self, document: DocumentEmbedded) -> bool:
+        """Hold this version with exactly its chunks. Idempotent.
+
+        Returns:
+            False when a newer version is held; nothing of this one stays then.
+        """
+        ...
+
+    async def remove(self, key: DocumentKey, version: int) -> bool:
+        """Hold nothing of the document but that it was deleted at this version; False when a newer one is held."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A chunk that a ranker proposes. `score` is the ranker's own; higher is better."""

@@ -7,6 +7,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -72,6 +73,7 @@ from streams.generate.answerer import Answerer
 from streams.generate.extractive import Extractive
 from streams.generate.handler import Generate
 from streams.index.handler import Index
+from streams.index_opensearch.handler import OPENSEARCH, IndexOpensearch
 from streams.intake.handler import Intake
 from streams.intake.rejected import Rejected
 from streams.intake.restored import check_not_behind
@@ -94,6 +96,9 @@ from streams.runtime.worker import run_worker
 from streams.score.handler import Score
 
 if TYPE_CHECKING:
+    from opensearchpy import AsyncOpenSearch
+
+    from streams.adapters.opensearch_index import OpensearchIndex
     from streams.adapters.openvino_encoder import OpenvinoEncoder
 
 _DATABASE_WAIT_S = 30.0
@@ -102,6 +107,7 @@ _VIEW_SEEN_S = 4.0
 _DUTY_S = 2.0
 """A nudge may be lost; so much later the work is done all the same."""
 _COUNT_S = 5.0
+_PURGE_S = 6 * 3600.0
 _log = structlog.get_logger(__name__)
 
 
@@ -141,6 +147,7 @@ class Parts:
     views: list[TantivyView] = field(default_factory=list)
     feeds: list[ControlFeed] = field(default_factory=list)
     duties: list[Duty] = field(default_factory=list)
+    opensearch: "list[AsyncOpenSearch]" = field(default_factory=list)
     worker: str = field(default_factory=lambda: uuid.uuid4().hex)
 
     @property
@@ -158,6 +165,29 @@ class Parts:
         if not self.feeds:
             self.feeds.append(ControlFeed(settings=self.settings, topic=CONTROL.name, blobs=self.blobs))
         return self.feeds[0]
+
+    def opensearch_index(self, generation: Generation) -> "OpensearchIndex":
+        """A generation's index in OpenSearch, to which a process has one client.
+
+        Raises:
+            Fatal: there is no address of OpenSearch.
+        """
+        # here, because its SDK costs time and memory, which workers without OpenSearch shall not pay
+        from streams.adapters.opensearch import open_client
+        from streams.adapters.opensearch_index import Layout, OpensearchIndex
+
+        if not self.opensearch:
+            self.opensearch.append(open_client(self.settings))
+            self.resources.push_async_callback(self.opensearch[0].close)
+        settings = self.settings
+        layout = Layout(
+            shards=settings.opensearch_shards,
+            replicas=settings.opensearch_replicas,
+            refresh_ms=settings.opensearch_refresh_ms,
+        )
+        return OpensearchIndex(
+            client=self.opensearch[0], generation=generation.name, dim=generation.dim, clock=self.clock, layout=layout
+        )
 
     def questions(self, stage: str) -> PostgresQuestions:
         """Rows of questions, as this stage of this process claims them and no other does."""
@@ -274,6 +304,29 @@ def index(parts: Parts) -> Stage:
         # 20,000 chunks enter the vector index
         deadline_s=900,
         on_dead_letter=FailedDocument(stage="index", clock=parts.clock),
+    )
+
+
+def index_opensearch(parts: Parts) -> Stage:
+    """Write the generation to OpenSearch."""
+    index = parts.opensearch_index(parts.generation)
+
+    async def purge() -> None:
+        n = await index.purge()
+        if n:
+            _log.info("delete_markers_purged", n=n)
+
+    parts.duties.append(Duty(name="purge", round=purge, every_s=_PURGE_S, woken=asyncio.Event()))
+    return Stage(
+        name="index_opensearch",
+        group=f"rag.index.{parts.generation.name}.opensearch",
+        topic=EMBEDDINGS.named(parts.generation.name),
+        handler=IndexOpensearch(sink=index),
+        slots=8,
+        # 20,000 chunks enter the vector index
+        deadline_s=900,
+        on_dead_letter=FailedDocument(stage="index_opensearch", clock=parts.clock),
+        needs=(OPENSEARCH,),
     )
 
 
@@ -513,7 +566,19 @@ Builder = Callable[[Parts], Stage]
 
 BUILDERS: Mapping[str, Builder] = {
     builder.__name__: builder
-    for builder in (intake, chunk, embed, index, lifecycle, retrieve, generate, score, evaluate, operator)
+    for builder in (
+        intake,
+        chunk,
+        embed,
+        index,
+        index_opensearch,
+        lifecycle,
+        retrieve,
+        generate,
+        score,
+        evaluate,
+        operator,
+    )
 }
 """A stage's name and the function that builds it."""
 
@@ -571,11 +636,16 @@ async def run(
 
 
 def _probes(parts: Parts) -> Mapping[str, Probe]:
-    return {
+    probes: dict[str, Probe] = {
         KAFKA: Admin(parts.settings).check,
         "postgres": lambda: check(parts.settings),
         OBJECTS: parts.blobs.check,
     }
+    if parts.opensearch:
+        from streams.adapters.opensearch import check as check_opensearch
+
+        probes[OPENSEARCH] = partial(check_opensearch, parts.opensearch[0])
+    return probes
 
 
 def _watched(stage: Stage) -> Stage:
@@ -604,6 +674,20 @@ async def _caught_up(parts: Parts, stage: Stage) -> None:
     if stage.name in ("intake", "index"):
         # they write versions into the table
         await _not_behind(parts)
+    if stage.name == "index_opensearch":
+        await _has_index(parts.opensearch_index(parts.generation))
+
+
+async def _has_index(index: "OpensearchIndex") -> None:
+    """Make the index once OpenSearch answers, unless it is there."""
+    while True:
+        try:
+            if await index.ensure():
+                _log.warning("opensearch_index_made", index=index.name)
+            return
+        except Transient as error:
+            _log.warning("opensearch_index_not_looked_for", error=str(error))
+            await asyncio.sleep(_COMPARE_AGAIN_S)
 
 
 async def _not_behind(parts: Parts) -> None:

@@ -16,6 +16,7 @@ from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.fetch import class_path, fetch_jars
 from headrace.local.files import secret_in
 from headrace.local.kafka import kafka_ready, prepare_kafka
+from headrace.local.opensearch import opensearch_ready, opensearch_url, prepare_opensearch
 from headrace.local.ports import free_ports
 from headrace.local.postgres import create_database, postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
@@ -110,6 +111,19 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     command = prepare_valkey(folder / "home", password_file=folder / "password", port=port)
     url = valkey_url(secret_in(folder / "password"), port)
     with _running(command, folder / "valkey.log", lambda: asyncio.run(valkey_ready(url))):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a real OpenSearch that lives as long as the run."""
+    folder = tmp_path_factory.mktemp("opensearch")
+    jars, cache = read_lock().opensearch, cache_dir()
+    fetch_jars(jars, cache)
+    port, transport_port = free_ports(2)
+    command = prepare_opensearch(folder / "home", jars=jars, cache=cache, port=port, transport_port=transport_port)
+    url = opensearch_url(port)
+    with _running(command, folder / "opensearch.log", lambda: asyncio.run(opensearch_ready(url))):
         yield url
 
 

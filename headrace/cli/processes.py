@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from headrace.cli.output import ExitCode, errors
-from schemas.topics import STAGES
+from schemas.topics import OPTIONAL_STAGES, STAGES
 
 
 def init() -> None:
@@ -45,7 +45,11 @@ def worker(
     stages: Annotated[str, typer.Option("--stages", help=f"Comma-separated, of: {', '.join(STAGES)}; or all.")] = "all",
 ) -> None:
     """Run a worker with these stages in this process. Settings come from the environment."""
-    wanted = list(STAGES) if stages == "all" else [stage.strip() for stage in stages.split(",")]
+    wanted = (
+        [stage for stage in STAGES if stage not in OPTIONAL_STAGES]
+        if stages == "all"
+        else [stage.strip() for stage in stages.split(",")]
+    )
     unknown = [stage for stage in wanted if stage not in STAGES]
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no stage; choose of {', '.join(STAGES)}")

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import time
+from enum import StrEnum
 from typing import Annotated
 
 import msgspec
@@ -17,9 +18,10 @@ from headrace.local.fetch import FetchError
 from headrace.local.home import Home, find_home
 from headrace.local.language_model import PART
 from headrace.local.logs import Follower, last_lines
+from headrace.local.opensearch import PART as OPENSEARCH
 from headrace.local.record import Record, read_record
 from headrace.local.stack import StackError, Status
-from headrace.local.table import Options
+from headrace.local.table import OPENSEARCH_WORKER, PROCESSES, Options
 
 app = typer.Typer(help="Start and stop the embedded stack.", no_args_is_help=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for scripts instead of text for people.")]
@@ -28,22 +30,36 @@ DONE = ("ready", "done")
 COLOURS = {"ready": "green", "done": "green", "stopped": "dim", "starting": "yellow", "restarting": "yellow"}
 
 
+class Lexical(StrEnum):
+    """What searches words."""
+
+    TANTIVY = "tantivy"
+    OPENSEARCH = "opensearch"
+
+
 @app.command()
 def up(
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Port of the gateway; 0: as before.")] = 0,
     llm: Annotated[
         bool, typer.Option("--llm", help="Let a small language model on this machine write the answers.")
     ] = False,
+    lexical: Annotated[
+        Lexical,
+        typer.Option("--lexical", help="Search words in each worker, or in an OpenSearch on this machine, too."),
+    ] = Lexical.TANTIVY,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C.")] = False,
 ) -> None:
     """Start the stack and wait until it is ready. A running one is left as it is."""
     out, home, began = _console(), find_home(), time.monotonic()
-    if llm and stack.is_running(home) and PART not in {part.name for part in stack.status(home).parts}:
+    if llm and stack.is_running(home) and PART not in _names(home):
         _complain("a running stack stays as it is; for a language model run headrace down first")
+        raise typer.Exit(1)
+    if lexical is Lexical.OPENSEARCH and stack.is_running(home) and OPENSEARCH not in _names(home):
+        _complain("a running stack stays as it is; for OpenSearch run headrace down first")
         raise typer.Exit(1)
     try:
         with _Progress(out) as progress:
-            started = stack.up(home, Options(gateway_port=port, llm=llm), progress=progress)
+            started = stack.up(home, _options(port, llm, lexical), progress=progress)
     except (StackError, FetchError, OSError) as error:
         _complain(str(error))
         raise typer.Exit(1) from None
@@ -104,6 +120,16 @@ def logs(
             time.sleep(FOLLOW_S)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
+
+
+def _names(home: Home) -> set[str]:
+    return {part.name for part in stack.status(home).parts}
+
+
+def _options(port: int, llm: bool, lexical: Lexical) -> Options:
+    if lexical is Lexical.TANTIVY:
+        return Options(gateway_port=port, llm=llm)
+    return Options(gateway_port=port, llm=llm, opensearch=True, processes=(*PROCESSES, OPENSEARCH_WORKER))
 
 
 class _Progress:

@@ -10,17 +10,18 @@ LOCK = Path(__file__).with_name("artefacts.lock.toml")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Jar:
-    """One file of a Maven repository."""
+    """One file of a Maven repository: a jar, or a `packaging` "zip" of several."""
 
     group: str
     artifact: str
     version: str
     sha256: str
+    packaging: str = "jar"
 
     @property
     def filename(self) -> str:
         """Name of the file, without folder."""
-        return f"{self.artifact}-{self.version}.jar"
+        return f"{self.artifact}-{self.version}.{self.packaging}"
 
     @property
     def path(self) -> str:
@@ -46,9 +47,14 @@ class Model:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artefacts:
-    """Everything in the lock: `model` is the encoder; the language model is fetched only where one is wanted."""
+    """Everything in the lock.
+
+    `jars` are Kafka's, `model` is the encoder. OpenSearch and the language model are fetched only where they are
+    wanted.
+    """
 
     jars: tuple[Jar, ...]
+    opensearch: tuple[Jar, ...]
     model: Model
     language_model: Model
 
@@ -63,6 +69,7 @@ def read_lock(path: Path = LOCK) -> Artefacts:
     try:
         artefacts = Artefacts(
             jars=tuple(Jar(**row) for row in table["jar"]),
+            opensearch=tuple(Jar(**row) for row in table["opensearch"]),
             model=Model(**table["model"]),
             language_model=Model(**table["language_model"]),
         )
@@ -70,7 +77,7 @@ def read_lock(path: Path = LOCK) -> Artefacts:
         raise ValueError(f"{path.name} is not a list of artefacts: {error}; restore it from git") from error
     models = (artefacts.model, artefacts.language_model)
     hashes = [sha256 for model in models for sha256 in (model.sha256, *model.files.values())]
-    for sha256 in (*(jar.sha256 for jar in artefacts.jars), *hashes):
+    for sha256 in (*(jar.sha256 for jar in (*artefacts.jars, *artefacts.opensearch)), *hashes):
         if len(sha256) != 64 or not set(sha256) <= set("0123456789abcdef"):
             raise ValueError(f"{path.name}: {sha256!r} is not a sha256 of 64 hex digits; restore the file from git")
     return artefacts

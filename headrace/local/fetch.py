@@ -129,8 +129,13 @@ def fetch_jars(jars: tuple[Jar, ...], cache: Path, *, progress: Callable[[str], 
 
 
 def class_path(artefacts: Artefacts, cache: Path) -> str:
-    """Return the Java class path of the jars, all of which must be in the cache."""
-    return os.pathsep.join(str(_place(jar.sha256, jar.filename, cache)) for jar in artefacts.jars)
+    """Return the Java class path of Kafka's jars, all of which must be in the cache."""
+    return os.pathsep.join(str(place_of(jar, cache)) for jar in artefacts.jars)
+
+
+def place_of(jar: Jar, cache: Path) -> Path:
+    """Return where the cache keeps a jar, whether it is there or not."""
+    return _place(jar.sha256, jar.filename, cache)
 
 
 def place_model(model: Model, cache: Path, folder: Path) -> None:

@@ -18,6 +18,8 @@ from headrace.local.files import secret_in, write_private
 from headrace.local.home import Home
 from headrace.local.kafka import Membership, cluster_id, kafka_ready, prepare_kafka
 from headrace.local.language_model import PART, language_model_settings, weights
+from headrace.local.opensearch import PART as OPENSEARCH
+from headrace.local.opensearch import opensearch_ready, opensearch_url, prepare_opensearch
 from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.table import Options, Row
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
@@ -54,7 +56,8 @@ class Part:
 def port_names(options: Options) -> list[str]:
     """Return the names of the ports that a stack needs."""
     brokers = [port for name in broker_names(options) for port in (name, _controller(name))]
-    stores = [*brokers, "postgres", "valkey"] if options.stores else []
+    search = [OPENSEARCH, _transport(OPENSEARCH)] if options.opensearch else []
+    stores = [*brokers, "postgres", "valkey", *search] if options.stores else []
     models = [PART] if options.llm else []
     return stores + models + [row.name for row in options.processes if row.port_variable]
 
@@ -66,6 +69,10 @@ def broker_names(options: Options) -> list[str]:
 
 def _controller(broker: str) -> str:
     return f"{broker}-controller"
+
+
+def _transport(part: str) -> str:
+    return f"{part}-transport"
 
 
 def phases(home: Home, options: Options, ports: Mapping[str, int]) -> list[list[Part]]:
@@ -87,7 +94,8 @@ def settings(home: Home, ports: Mapping[str, int]) -> dict[str, str]:
     """Return the settings of our own processes, as environment variables."""
     password = secret_in(home.secrets / "postgres")
     brokers = [name for name in ports if _controller(name) in ports]
-    return {
+    search = {"HEADRACE_OPENSEARCH_URL": opensearch_url(ports[OPENSEARCH])} if OPENSEARCH in ports else {}
+    return search | {
         "HEADRACE_KAFKA_BOOTSTRAP": ",".join(f"127.0.0.1:{ports[name]}" for name in brokers),
         "HEADRACE_POSTGRES_DSN": postgres_dsn(password, ports["postgres"], DATABASE),
         "HEADRACE_VALKEY_URL": valkey_url(secret_in(home.secrets / "valkey"), ports["valkey"]),
@@ -101,6 +109,7 @@ def _stores(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part
     dsn = postgres_dsn(secret_in(home.secrets / "postgres"), ports["postgres"])
     return [
         *_brokers(home, options, ports),
+        *([_opensearch(home, ports)] if options.opensearch else []),
         Part(
             name="postgres",
             command=partial(
@@ -124,6 +133,24 @@ def _stores(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part
             port=ports["valkey"],
         ),
     ]
+
+
+def _opensearch(home: Home, ports: Mapping[str, int]) -> Part:
+    port = ports[OPENSEARCH]
+    return Part(
+        name=OPENSEARCH,
+        command=partial(
+            prepare_opensearch,
+            home.data(OPENSEARCH),
+            jars=read_lock().opensearch,
+            cache=cache_dir(),
+            port=port,
+            transport_port=ports[_transport(OPENSEARCH)],
+        ),
+        env=_environment(home, OPENSEARCH),
+        ready=partial(opensearch_ready, opensearch_url(port)),
+        port=port,
+    )
 
 
 def _brokers(home: Home, options: Options, ports: Mapping[str, int]) -> list[Part]:

@@ -14,7 +14,7 @@ import psutil
 
 from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.family import SUPERVISOR, end_all, marks, members
-from headrace.local.fetch import fetch_all, fetch_model, place_model
+from headrace.local.fetch import fetch_all, fetch_jars, fetch_model, place_model
 from headrace.local.home import Home
 from headrace.local.language_model import MISSING, is_installed
 from headrace.local.logs import last_lines
@@ -86,6 +86,8 @@ def fetch(home: Home, options: Options) -> int:
     artefacts, cache = read_lock(), cache_dir()
     n_bytes = fetch_all(artefacts, cache)
     models = [artefacts.model]
+    if options.opensearch:
+        n_bytes += fetch_jars(artefacts.opensearch, cache)
     if options.llm:
         n_bytes += fetch_model(artefacts.language_model, cache)
         models.append(artefacts.language_model)

@@ -36,6 +36,9 @@ PROCESSES = (
     worker("worker-score", "score", "evaluate", "operator"),
 )
 
+OPENSEARCH_WORKER = worker("worker-opensearch", "index_opensearch")
+"""Beside the others where there is OpenSearch."""
+
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     """How a crashed part comes back.
@@ -67,6 +70,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         topics: Kafka settings by topic name, as `{"rag.ingest.v1": {"retention.ms": "60000"}}`; for topics to be made.
         gateway_port: port of the gateway; 0 keeps the one chosen before, else takes 8080 or another free one.
         llm: run a small language model, and let it write the answers; wants `stores`.
+        opensearch: run OpenSearch, and let our own processes know of it; wants `stores`.
         backoff: how crashed parts come back.
     """
 
@@ -78,4 +82,5 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     topics: Mapping[str, Mapping[str, str]] = msgspec.field(default_factory=dict)
     gateway_port: int = 0
     llm: bool = False
+    opensearch: bool = False
     backoff: Backoff = Backoff()

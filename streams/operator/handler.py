@@ -13,7 +13,7 @@ from streams.errors import Unprocessable
 from streams.operator.letters import Letter, LetterStore, Place
 from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
 
-DOCUMENT_KEYED = frozenset({"intake", "chunk", "embed", "index", "lifecycle"})
+DOCUMENT_KEYED = frozenset({"intake", "chunk", "embed", "index", "index_opensearch", "lifecycle"})
 """Stages whose records have a document for their key; those of all others have a question."""
 
 

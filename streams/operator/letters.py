@@ -7,7 +7,7 @@ from typing import Final, Literal, Protocol
 
 from schemas.dead_letters import Why
 
-DOCUMENT_STAGES: Final = frozenset({"chunk", "embed", "index"})
+DOCUMENT_STAGES: Final = frozenset({"chunk", "embed", "index", "index_opensearch"})
 """What they gave up is redriven by a re-issue of the version."""
 
 ENDED_STAGES: Final = frozenset({"retrieve", "generate"})

@@ -1,6 +1,7 @@
 """Fixtures of the contract suites: each port once as its double and once for real."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -8,9 +9,13 @@ import asyncpg
 import pytest
 
 from backbone.postgres import open_pool
-from backbone.settings import PostgresSettings
+from backbone.settings import OpensearchSettings, PostgresSettings
 from schemas.postgres.generation import create_generation, point_alias
+from streams.adapters.opensearch import open_client
+from streams.adapters.opensearch_index import OpensearchIndex
 from tests.contract.fence import Fence, memory_fence, postgres_fence
+from tests.contract.lexical import NOW_MS
+from tests.doubles.clock import FrozenClock
 
 
 async def _database(postgres: Callable[[], Awaitable[str]]) -> str:
@@ -53,3 +58,14 @@ def fence(request: pytest.FixtureRequest) -> Fence:
         return memory_fence()
     pool = request.getfixturevalue("pool")
     return postgres_fence(pool, exact_max_rows=2_000 if request.param == "real" else 0)
+
+
+@pytest.fixture
+async def opensearch_index(opensearch: str) -> AsyncIterator[OpensearchIndex]:
+    """A generation of four dimensions in OpenSearch, empty."""
+    async with open_client(OpensearchSettings.model_validate({"opensearch_url": opensearch})) as client:
+        generation = f"g{uuid.uuid4().hex[:12]}"
+        index = OpensearchIndex(client=client, generation=generation, dim=4, clock=FrozenClock(ms=NOW_MS))
+        await index.ensure()
+        yield index
+        await index.drop()

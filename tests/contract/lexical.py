@@ -8,16 +8,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from schemas import codec
-from schemas.events import Chunk, DocumentChunked, Filters
+from schemas.events import Chunk, DocumentChunked, DocumentEmbedded, Filters
 from schemas.ids import DocumentId, DocumentKey, Tenant
+from streams.adapters.opensearch_index import OpensearchIndex
+from streams.adapters.opensearch_rankers import OpensearchLexical
 from streams.adapters.tantivy_view import TantivyView
 from streams.ports import LexicalRanker
+from tests.contract.factories import packed
 from tests.doubles.chunk_feed import MemoryFeed
 from tests.doubles.clock import FrozenClock
 from tests.doubles.lexical_ranker import MemoryLexicalRanker
 
 NOW_MS = 1_790_000_000_000
 SETTLE_S = 10
+SLOTS = 16
 NO_FILTERS = Filters()
 
 
@@ -106,6 +110,54 @@ class TantivyLexical:
         """End it as a worker that is stopped."""
         self.running.cancel()
         await asyncio.gather(self.running, return_exceptions=True)
+
+
+class SinkLexical:
+    """A generation in OpenSearch; each document is written when the log is settled, several at a time."""
+
+    def __init__(self, index: OpensearchIndex) -> None:
+        self.index = index
+        self.ranker = OpensearchLexical(client=index.client, index=index.name)
+        self.waiting: dict[DocumentKey, list[tuple[int, DocumentChunked | None]]] = {}
+
+    async def write(self, key: DocumentKey, version: int, document: DocumentChunked | None) -> None:
+        self.waiting.setdefault(key, []).append((version, document))
+
+    async def settle(self) -> None:
+        slots = asyncio.Semaphore(SLOTS)
+
+        async def lane(key: DocumentKey) -> None:
+            async with slots:
+                for version, document in self.waiting[key]:
+                    if document is None:
+                        await self.index.remove(key, version)
+                    else:
+                        await self.index.replace(embedded(document, self.index))
+
+        await asyncio.gather(*map(lane, self.waiting))
+        self.waiting.clear()
+        await self.index.refresh()
+
+
+def embedded(document: DocumentChunked, index: OpensearchIndex) -> DocumentEmbedded:
+    """The document with a vector for each chunk, which says nothing."""
+    return DocumentEmbedded(
+        tenant=document.tenant,
+        document=document.document,
+        version=document.version,
+        generation=index.generation,
+        chunker=document.chunker,
+        content_sha256=document.content_sha256,
+        dim=index.dim,
+        chunks=document.chunks,
+        vectors=packed([[1.0] * index.dim] * len(document.chunks)),
+        sentence_vectors="",
+        collection=document.collection,
+        title=document.title,
+        metadata=document.metadata,
+        acl=document.acl,
+        submitted_ms=document.submitted_ms,
+    )
 
 
 async def until(done: Callable[[], Awaitable[bool]]) -> None:

@@ -6,20 +6,29 @@ from pathlib import Path
 import pytest
 
 from schemas.events import Filters
-from tests.contract.lexical import NOW_MS, Lexical, MemoryLexical, TantivyLexical, chunked, found, key_of
+from streams.adapters.opensearch_index import OpensearchIndex
+from tests.contract.lexical import NOW_MS, Lexical, MemoryLexical, SinkLexical, TantivyLexical, chunked, found, key_of
 from tests.doubles.chunk_feed import MemoryFeed
 from tests.doubles.clock import FrozenClock
 from tests.doubles.lexical_ranker import MemoryLexicalRanker
 
 
-@pytest.fixture(params=["memory", "tantivy"])
-async def lexical(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Lexical]:
-    if request.param == "memory":
+@pytest.fixture(params=["memory", "tantivy", pytest.param("opensearch", marks=pytest.mark.integration)])
+def store(request: pytest.FixtureRequest) -> OpensearchIndex | str:
+    index: OpensearchIndex | str = request.param
+    return request.getfixturevalue("opensearch_index") if index == "opensearch" else index
+
+
+@pytest.fixture
+async def lexical(store: OpensearchIndex | str, tmp_path: Path) -> AsyncIterator[Lexical]:
+    if isinstance(store, OpensearchIndex):
+        yield SinkLexical(store)
+    elif store == "memory":
         yield MemoryLexical(MemoryLexicalRanker())
-        return
-    view = TantivyLexical(tmp_path / "view", MemoryFeed(), FrozenClock(ms=NOW_MS))
-    yield view
-    await view.stop()
+    else:
+        view = TantivyLexical(tmp_path / "view", MemoryFeed(), FrozenClock(ms=NOW_MS))
+        yield view
+        await view.stop()
 
 
 async def test_the_chunk_that_holds_more_of_the_rare_words_comes_first(lexical: Lexical) -> None:

@@ -24,6 +24,7 @@ def test_a_stack_with_one_chunker_and_one_generation_needs_these_topics() -> Non
         "rag.chunk.dlq.v1",
         "rag.embed.dlq.v1",
         "rag.index.dlq.v1",
+        "rag.index_opensearch.dlq.v1",
         "rag.lifecycle.dlq.v1",
         "rag.retrieve.dlq.v1",
         "rag.generate.dlq.v1",
