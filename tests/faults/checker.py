@@ -8,7 +8,8 @@ document that such a search gave), `question` (a row of a question at the end), 
 question), `allowed` (how long a question may take), `gateways` (the names of all there are), `promised` (every
 question is answered, not only ended), `poison` (a record that no stage can handle was sent), `poison_acknowledged`,
 `dead_letter` (as kept at the end), `lag` (of a group on a topic at the end), `gauge` (what a process holds at the end),
-`kill`, `freeze`, `away` and `back` (of a part).
+`kill`, `freeze` and `thawed`, `away` and `back`, `down` (it has no process, or one that was not ready yet) and `up`
+(of a part).
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
 belongs to.
@@ -186,15 +187,38 @@ def _absences_of(part: str, by_kind: dict[str, list[Entry]]) -> list[Span]:
 
 
 def _deserted(by_kind: dict[str, list[Entry]]) -> list[Span]:
-    """When no gateway was ready, so that none could end a question nor tell of it; none if they are not all known."""
+    """When every gateway was down or frozen, so that none could end a question; never if they are not all known.
+
+    One that is only not ready, for Kafka is away, ends questions all the same.
+    """
     gateways = [name for entry in by_kind["gateways"] for name in entry["parts"]]
-    deserted = _absences_of(gateways[0], by_kind) if gateways else []
+    deserted = _idle_of(gateways[0], by_kind) if gateways else []
     for name in gateways[1:]:
-        both = [
-            (max(one[0], other[0]), min(one[1], other[1])) for one in deserted for other in _absences_of(name, by_kind)
-        ]
+        both = [(max(one[0], other[0]), min(one[1], other[1])) for one in deserted for other in _idle_of(name, by_kind)]
         deserted = [(began, ended) for began, ended in both if began < ended]
     return deserted
+
+
+def _idle_of(part: str, by_kind: dict[str, list[Entry]]) -> list[Span]:
+    """When a part was down or frozen; a new process is not frozen, whatever became of the one before."""
+    spans: list[Span] = []
+    causes: set[str] = set()
+    began = 0.0
+    seen = (entry for kind in ("down", "up", "freeze", "thawed") for entry in by_kind[kind] if entry["part"] == part)
+    for entry in sorted(seen, key=lambda entry: entry["at"]):
+        was_idle = bool(causes)
+        match entry["kind"]:
+            case "up":
+                causes.clear()
+            case "thawed":
+                causes.discard("freeze")
+            case cause:
+                causes.add(cause)
+        if causes and not was_idle:
+            began = entry["at"]
+        elif was_idle and not causes:
+            spans.append((began, entry["at"]))
+    return spans
 
 
 def _within(spans: list[Span], began: float, ended: float) -> float:
@@ -298,7 +322,7 @@ def _end(stream: _Stream, row: Entry | None, due: float, deserted: list[Span], v
 
 
 def _rows(rows: dict[str, Entry], results: list[Entry], deserted: list[Span], verdict: Verdict) -> None:
-    """Every question that the database knows has ended, in time while any gateway was ready, and its result says so."""
+    """Every question that the database knows has ended, in time while any gateway could, and its result says so."""
     told: dict[str, list[Entry]] = defaultdict(list)
     for result in results:
         told[result["query"]].append(result)
@@ -315,7 +339,7 @@ def _rows(rows: dict[str, Entry], results: list[Entry], deserted: list[Span], ve
 
 
 def _late_s(row: Entry, deserted: list[Span]) -> float:
-    """How long after its deadline a question ended, without the time in which no gateway was ready, seconds."""
+    """How long after its deadline a question ended, without the time in which every gateway was idle, seconds."""
     late_s: float = row["late_s"]
     if "deadline_at" not in row:
         return late_s

@@ -16,6 +16,8 @@ from tests.stack import Stack
 
 WATCH_S = 0.1
 STOP_MAX_S = 60.0
+DOWN = frozenset({"waiting", "starting", "restarting", "stopping", "stopped"})
+"""States of a part without a process, or with one that has not been ready yet."""
 
 
 def process_of(stack: Stack, part: str) -> psutil.Process | None:
@@ -81,12 +83,16 @@ def _already_dead(history: History, part: str) -> Iterator[None]:
 
 
 async def watch(stack: Stack, history: History, stop: asyncio.Event) -> None:
-    """Write down when a part is away and when it is ready again, until told to stop."""
+    """Write down when a part is away and when it is ready again, and when it is down and up, until told to stop."""
     states: dict[str, str] = {}
+    down: set[str] = set()
     while not stop.is_set():
         record = read_record(stack.home.run)
         for name, part in record.parts.items() if record else ():
             if part.state != states.get(name, "ready") and "ready" in (part.state, states.get(name, "ready")):
                 history.add("back" if part.state == "ready" else "away", part=name)
+            if (part.state in DOWN) is not (name in down):
+                history.add("up" if name in down else "down", part=name)
+                down ^= {name}
             states[name] = part.state
         await asyncio.sleep(WATCH_S)

@@ -186,11 +186,11 @@ def test_an_absence_after_the_grace_excuses_nothing() -> None:
 
 
 def gateways(*absences: tuple[str, float, float]) -> list[Entry]:
-    """Two gateways, and when each of them was away."""
+    """Two gateways, and when each of them was down."""
     seen = [
         {"at": at, "kind": kind, "part": part}
         for part, began, ended in absences
-        for at, kind in ((began, "away"), (ended, "back"))
+        for at, kind in ((began, "down"), (ended, "up"))
     ]
     return [{"at": 0.0, "kind": "gateways", "parts": ["gateway", "gateway-2"]}, *seen]
 
@@ -211,12 +211,37 @@ LATE = {"deadline_at": 37.0, "late_s": 25.0}
         ([("gateway", 38, 46), ("gateway", 48, 60), ("gateway-2", 30, 70)], False),  # 20 s in two parts
     ],
 )
-def test_lateness_counts_only_while_a_gateway_is_ready(absences: list[Any], late: bool) -> None:
+def test_lateness_counts_only_while_a_gateway_is_up(absences: list[Any], late: bool) -> None:
     history = changed(clean(), {"kind": "question"}, **LATE) + gateways(*absences)
     assert check(history).counts["I4 late"] == late
 
     heard_late = changed(clean(), {"event": "done"}, at=62.0) + gateways(*absences)
     assert check(heard_late).counts["I4 late"] == late
+
+
+@pytest.mark.parametrize(
+    ("kinds", "late"),
+    [
+        (("freeze", "thawed"), False),
+        (("away", "back"), True),  # it runs, and is not ready
+        (("kill", "up"), True),  # nobody saw it down
+        (("down", "thawed"), True),  # not known to be up again
+    ],
+)
+def test_a_frozen_gateway_is_idle_and_one_that_is_not_ready_is_not(kinds: tuple[str, str], late: bool) -> None:
+    other = [{"at": at, "kind": kind, "part": "gateway-2"} for at, kind in zip((36, 70), kinds, strict=True)]
+    history = changed(clean(), {"kind": "question"}, **LATE) + gateways(("gateway", 36, 70)) + other
+
+    assert check(history).counts["I4 late"] == late
+
+
+def test_a_gateway_that_is_killed_while_it_is_frozen_is_idle_until_it_is_up() -> None:
+    seen = [("freeze", 38), ("down", 40), ("thawed", 60), ("up", 52.9)]  # idle for 14.9 s
+    other = [{"at": at, "kind": kind, "part": "gateway-2"} for kind, at in seen]
+    history = changed(clean(), {"kind": "question"}, **LATE) + gateways(("gateway", 36, 70)) + other
+
+    assert check(history).counts["I4 late"] == 1
+    assert check([*history[:-1], other[-1] | {"at": 53.1}]).counts["I4 late"] == 0
 
 
 def test_where_it_is_not_known_which_gateways_there_are_nothing_is_excused() -> None:
