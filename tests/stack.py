@@ -34,6 +34,9 @@ KEYS = {
     "acme-board-key": {"tenant": "acme", "groups": ["board"]},
     "globex-key": {"tenant": "globex", "groups": []},
     "initech-key": {"tenant": "initech", "groups": []},
+    "hooli-key": {"tenant": "hooli", "groups": []},
+    "umbrella-key": {"tenant": "umbrella", "groups": []},
+    "vehement-key": {"tenant": "vehement", "groups": []},
     "operator-key": {"tenant": "operations", "groups": [], "operator": True},
 }
 

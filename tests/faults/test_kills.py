@@ -1,6 +1,5 @@
 """Every part is killed with SIGKILL, and some are frozen, while documents change and questions are asked."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,12 +20,6 @@ from tests.stack import Stack, running
 pytestmark = [pytest.mark.faults]
 
 
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with slowly_answering(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
-
-
 def judged(folder: Path, verdict: Verdict, n_kills: int) -> Verdict:
     """Print figures and verdict, which must find nothing, after that many kills."""
     history = read(folder / HISTORY)
@@ -37,10 +30,10 @@ def judged(folder: Path, verdict: Verdict, n_kills: int) -> Verdict:
 
 
 @pytest.mark.timeout(300)
-def test_ten_kills_of_all_parts_and_a_zombie_lose_nothing(tmp_path: Path, stack: Stack) -> None:
+def test_ten_kills_of_all_parts_and_a_zombie_lose_nothing(tmp_path: Path, slow_stack: Stack) -> None:
     plan = Plan(seed=1, n_kills=10, n_frozen=1, pause_s=(2.0, 4.0))
 
-    verdict = judged(tmp_path, execute(tmp_path, plan, stack), plan.n_kills)
+    verdict = judged(tmp_path, execute(tmp_path, plan, slow_stack), plan.n_kills)
 
     assert verdict.counts["documents"] >= 10
     assert verdict.counts["questions"] >= 10
@@ -48,8 +41,8 @@ def test_ten_kills_of_all_parts_and_a_zombie_lose_nothing(tmp_path: Path, stack:
 
 
 @pytest.mark.timeout(300)
-def test_a_document_that_is_being_embedded_survives_the_death_of_its_worker(tmp_path: Path, stack: Stack) -> None:
-    verdict = judged(tmp_path, behind_a_large_document(tmp_path, stack, "initech", 1), 2)
+def test_a_document_that_is_being_embedded_survives_the_death_of_its_worker(tmp_path: Path, slow_stack: Stack) -> None:
+    verdict = judged(tmp_path, behind_a_large_document(tmp_path, slow_stack, "initech", 1), 2)
 
     assert verdict.counts["documents"] == 25
 

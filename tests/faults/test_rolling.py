@@ -1,6 +1,5 @@
 """Parts that are told to stop and come back under load: clients notice nothing but time."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,7 +9,7 @@ from streams.runtime.app import Timing
 from streams.runtime.worker import STOP_MARGIN_S
 from tests.faults.checker import report
 from tests.faults.rolling import Rolled, roll
-from tests.faults.run import GATEWAYS, WORKERS, slowly_answering
+from tests.faults.run import GATEWAYS, WORKERS
 from tests.stack import Stack
 
 pytestmark = [pytest.mark.faults]
@@ -18,12 +17,6 @@ pytestmark = [pytest.mark.faults]
 WORKER_STOP_S = Timing().drain_s + STOP_MARGIN_S
 GATEWAY_STOP_S = GRACE_S + 2
 """Open requests, and what closing connections takes."""
-
-
-@pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    with slowly_answering(tmp_path_factory.mktemp("stack")) as stack:
-        yield stack
 
 
 def judged(rolled: Rolled) -> Rolled:
@@ -35,10 +28,10 @@ def judged(rolled: Rolled) -> Rolled:
 
 
 @pytest.mark.timeout(300)
-def test_a_gateway_and_a_worker_of_each_kind_stop_unnoticed(tmp_path: Path, stack: Stack) -> None:
+def test_a_gateway_and_a_worker_of_each_kind_stop_unnoticed(tmp_path: Path, slow_stack: Stack) -> None:
     parts = ("gateway", "worker-query-1", "worker-ingest-1")
 
-    rolled = judged(roll(tmp_path, stack, parts, "acme", quiet_s=3))
+    rolled = judged(roll(tmp_path, slow_stack, parts, "hooli", quiet_s=3))
 
     assert rolled.errors == []
     assert set(rolled.stopped_s) == set(parts)
@@ -47,8 +40,8 @@ def test_a_gateway_and_a_worker_of_each_kind_stop_unnoticed(tmp_path: Path, stac
 
 @pytest.mark.long
 @pytest.mark.timeout(900)
-def test_a_rolling_restart_of_every_process_of_ours_is_seen_as_time_alone(tmp_path: Path, stack: Stack) -> None:
-    rolled = judged(roll(tmp_path, stack, (*GATEWAYS, *WORKERS), "globex", quiet_s=60))
+def test_a_rolling_restart_of_every_process_of_ours_is_seen_as_time_alone(tmp_path: Path, slow_stack: Stack) -> None:
+    rolled = judged(roll(tmp_path, slow_stack, (*GATEWAYS, *WORKERS), "umbrella", quiet_s=60))
 
     assert rolled.errors == []
     assert len(rolled.stopped_s) == 7
@@ -56,10 +49,10 @@ def test_a_rolling_restart_of_every_process_of_ours_is_seen_as_time_alone(tmp_pa
 
 @pytest.mark.long
 @pytest.mark.timeout(600)
-def test_stores_that_restart_in_good_order_lose_nothing(tmp_path: Path, stack: Stack) -> None:
+def test_stores_that_restart_in_good_order_lose_nothing(tmp_path: Path, slow_stack: Stack) -> None:
     parts = ("valkey", "postgres", "kafka")
 
-    rolled = judged(roll(tmp_path, stack, parts, "initech", quiet_s=10, seed=2))
+    rolled = judged(roll(tmp_path, slow_stack, parts, "vehement", quiet_s=10, seed=2))
 
     assert set(rolled.stopped_s) == set(parts)
 
