@@ -16,7 +16,7 @@ import msgspec
 
 import streams
 from streams.chunk.document import Parsed
-from streams.chunk.frames import LENGTH_BYTES, REPLY_MAX_BYTES, Ready, Refused, Reply, Setup, Task, framed
+from streams.chunk.frames import LENGTH_BYTES, NO_CHUNKER, REPLY_MAX_BYTES, Ready, Refused, Reply, Setup, Task, framed
 from streams.errors import Fatal, Transient, Unprocessable
 
 SMALL: Final = 256 * 1024
@@ -109,6 +109,8 @@ class ParsePool:
             return reply
         if reply.reason == _KILLED:
             raise Transient("the process that parsed the document was killed from outside")
+        if reply.reason == NO_CHUNKER:
+            raise Fatal(reply.message)
         raise Unprocessable(reply.reason, self._message(reply) if reply.ended else reply.message)
 
     async def close(self) -> None:

@@ -19,8 +19,8 @@ from streams.chunk.chunkers import Chunker, make_chunker
 from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.confine import confine
 from streams.chunk.cut import parse_and_cut
-from streams.chunk.frames import LENGTH_BYTES, Ready, Refused, Setup, Task, framed
-from streams.errors import Unprocessable
+from streams.chunk.frames import LENGTH_BYTES, NO_CHUNKER, Ready, Refused, Setup, Task, framed
+from streams.errors import Fatal, Unprocessable
 
 M = TypeVar("M", bound=msgspec.Struct)
 
@@ -52,6 +52,8 @@ def _answer(task: Task, chunker: Callable[[str], Chunker]) -> bytes:
         return framed(parse_and_cut(task.source, task.content_type, chunker(task.chunker)))
     except Unprocessable as error:
         return framed(Refused(reason=error.reason, message=error.message))
+    except Fatal as error:
+        return framed(Refused(reason=NO_CHUNKER, message=str(error)))
     except MemoryError:
         return framed(Refused(reason="parse_memory", message="", ended=True))
     except Exception as error:

@@ -8,6 +8,9 @@ LENGTH_BYTES = 8
 REPLY_MAX_BYTES = 256 * 1024 * 1024
 """More than any parsed document takes; a child that announces more has lost its mind."""
 
+NO_CHUNKER = "no_chunker"
+"""Reason of a refusal that speaks of the task, and not of the document."""
+
 
 class Setup(msgspec.Struct, frozen=True, kw_only=True):
     """How a child is to work. `limit_s` is when it ends itself, should its owner be gone by then."""

@@ -20,6 +20,6 @@ class Parser(Protocol):
             Unprocessable: the reasons of `streams.chunk.cut.parse_and_cut`; `parse_timeout`, `parse_memory` or
                 `parse_crashed` when parsing had to be ended or ended by itself.
             Transient: a process was ended from outside, or none can be started.
-            Fatal: the parser cannot work at all, as without its tokenizer.
+            Fatal: the parser cannot work at all, as without its tokenizer, or there is no such chunker.
         """
         ...

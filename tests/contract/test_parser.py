@@ -12,7 +12,7 @@ from streams.chunk.chunkers.bounds import whole_tokenizer
 from streams.chunk.document import Parsed, Piece
 from streams.chunk.parser import Parser
 from streams.chunk.parsers import FILE_PARSERS, PARSERS
-from streams.errors import Unprocessable
+from streams.errors import Fatal, Unprocessable
 from tests.doubles.parser import InlineParser
 from tests.streams.chunk.files import docx, epub, ods, odt, pdf, pptx, sample, xlsx
 from tests.streams.chunk.vocabulary import tokenizer_file
@@ -76,6 +76,12 @@ async def test_every_text_is_parsed_for_every_chunker(parser: Parser, content_ty
 
     assert any(WATER in parsed.text[piece.start : piece.end] for piece in parsed.pieces)
     assert await parser.parse(text.encode("utf-16"), content_type=content_type, chunker=chunker) == parsed
+
+
+async def test_a_chunker_that_there_is_not_is_no_fault_of_the_document(parser: Parser) -> None:
+    with pytest.raises(Fatal, match="there is no chunker 'paragraphs'; known are 'structure'"):
+        await parser.parse(WATER, content_type="text/plain", chunker="paragraphs")
+    assert (await parser.parse(WATER, content_type="text/plain", chunker="tokens-16")).pieces
 
 
 @pytest.mark.parametrize("content_type", FILE_PARSERS)
