@@ -66,7 +66,8 @@ def asking() -> Iterator[None]:
 def refused(status: int, error: Any) -> StreamError:
     """Make the failure of an answer from its HTTP status and its JSON error."""
     kind, why = (error.get("type"), error.get("reason")) if isinstance(error, dict) else (None, error)
-    what = f"{kind}: {why}" if kind else str(why)
+    cause = (error.get("caused_by") or {}).get("reason") if isinstance(error, dict) else None
+    what = ": ".join(str(each) for each in (kind, why, cause) if each)
     if status in _FORBIDDEN and kind != "cluster_block_exception":
         return Fatal(f"OpenSearch does not let us in ({status}, {what}); check HEADRACE_OPENSEARCH_USER and _PASSWORD")
     if kind == "index_not_found_exception":

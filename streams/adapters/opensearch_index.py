@@ -19,7 +19,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from opensearchpy import AsyncOpenSearch
-from opensearchpy.exceptions import ConflictError, NotFoundError, RequestError
+from opensearchpy.exceptions import RequestError
 
 from schemas.events import Chunk, DocumentEmbedded
 from schemas.ids import ChunkId, DocumentId, DocumentKey, Tenant, parse_document_key
@@ -161,10 +161,10 @@ class OpensearchIndex:
             )
         return int(done["deleted"])
 
-    async def documents(self) -> AsyncIterator[Indexed]:
+    async def documents(self, *, page_entries: int = _PAGE) -> AsyncIterator[Indexed]:
         """Yield what can be found of each document, deleted ones too, in the order of their keys, as of one moment."""
         entries: list[Mapping[str, Any]] = []
-        async for page in self._pages():
+        async for page in self._pages(page_entries):
             # the last document of a page may go on in the next one
             entries += page
             documents = [list(group) for _, group in groupby(entries, lambda entry: entry["key"])]
@@ -174,14 +174,14 @@ class OpensearchIndex:
         if entries:
             yield _indexed(entries)
 
-    async def _pages(self) -> AsyncIterator[list[Mapping[str, Any]]]:
+    async def _pages(self, size: int) -> AsyncIterator[list[Mapping[str, Any]]]:
         with asking():
             opened = await self.client.create_pit(index=self.name, params={"keep_alive": _PIT_KEPT})
             after: Sequence[Any] | None = None
             try:
                 while True:
                     body = {
-                        "size": _PAGE,
+                        "size": size,
                         "pit": {"id": opened["pit_id"], "keep_alive": _PIT_KEPT},
                         "sort": [{"key": "asc"}, {"chunk": {"order": "asc", "missing": "_first"}}],
                         "_source": ["key", "chunk", "version", "deleted"],
@@ -249,11 +249,11 @@ class OpensearchIndex:
         return False
 
     async def _head(self, key: DocumentKey) -> _Head | None:
-        try:
-            found = await self.client.get(index=self.name, id=_name(key))
-        except NotFoundError as error:
-            if error.error == "index_not_found_exception":
-                raise
+        # every document is a new one once, which is nothing to log
+        found = await self.client.get(index=self.name, id=_name(key), params={"ignore": _NOT_FOUND})
+        if "error" in found:
+            raise refused(_NOT_FOUND, found["error"])
+        if not found["found"]:
             return None
         source = found["_source"]
         return _Head(version=source["version"], chunks=frozenset(source["chunks"]))
@@ -270,16 +270,11 @@ class OpensearchIndex:
         }
         if deleted_ms is not None:
             body["deleted_ms"] = deleted_ms
-        try:
-            await self.client.index(
-                index=self.name,
-                id=_name(key),
-                body=msgspec.json.encode(body).decode(),
-                params={"version": version, "version_type": "external_gte", "require_alias": "true"},
-            )
-        except ConflictError:
-            return False
-        return True
+        params = {"version": version, "version_type": "external_gte", "require_alias": "true", "ignore": _CONFLICT}
+        answer = await self.client.index(
+            index=self.name, id=_name(key), body=msgspec.json.encode(body).decode(), params=params
+        )
+        return "error" not in answer
 
     async def _bulk(self, entries: Iterable[bytes]) -> None:
         """Write entries, and look at what became of each; one that is held in a newer version stays as it is.

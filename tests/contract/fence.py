@@ -1,18 +1,21 @@
-"""The stores of the fence, put together once in memory and once on Postgres."""
+"""The stores of the fence, put together in memory, on Postgres, and with a sink in OpenSearch beside them."""
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import asyncpg
 
-from schemas.ids import DocumentKey
+from schemas.events import DocumentEmbedded
+from schemas.ids import ChunkId, DocumentKey
+from streams.adapters.opensearch_index import OpensearchIndex
+from streams.adapters.opensearch_rankers import OpensearchVectors
 from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_documents import PostgresDocuments
 from streams.adapters.postgres_generation import PostgresGeneration
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_status import PostgresStatus
-from streams.ports import DenseRanker, DocumentStore, GenerationStore, PassageStore, StatusProjection
+from streams.ports import DenseRanker, DocumentStore, GenerationStore, PassageStore, StatusProjection, Vectors
 from tests.doubles.dense_ranker import MemoryDenseRanker
 from tests.doubles.document_store import MemoryDocuments
 from tests.doubles.generation_store import MemoryGeneration
@@ -85,3 +88,33 @@ def postgres_fence(pool: "asyncpg.Pool[Any]", *, exact_max_rows: int = 2_000) ->
         passages=PostgresPassages(pool=pool, generation="g1", dim=4),
         shown=shown,
     )
+
+
+@dataclass(frozen=True)
+class Both:
+    """A generation that is written to a second store, too, where it can be found at once."""
+
+    first: GenerationStore
+    index: OpensearchIndex
+
+    async def known_vectors(self, chunks: Sequence[ChunkId]) -> Mapping[ChunkId, tuple[Vectors, Vectors]]:
+        return await self.first.known_vectors(chunks)
+
+    async def replace(self, document: DocumentEmbedded, *, whole: bool = False) -> bool:
+        done = await self.first.replace(document, whole=whole)
+        assert await self.index.replace(document) is done
+        await self.index.refresh()
+        return done
+
+    async def remove(self, key: DocumentKey, version: int) -> bool:
+        done = await self.first.remove(key, version)
+        assert await self.index.remove(key, version) is done
+        await self.index.refresh()
+        return done
+
+
+def opensearch_fence(index: OpensearchIndex) -> Fence:
+    """The double, with nearest chunks from OpenSearch."""
+    memory = memory_fence()
+    ranker = OpensearchVectors(client=index.client, index=index.name)
+    return replace(memory, generation=Both(memory.generation, index), ranker=ranker)

@@ -4,9 +4,26 @@ import pytest
 
 from schemas.events import Filters
 from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, vector
-from tests.contract.fence import Fence
+from tests.contract.fence import Fence, memory_fence, opensearch_fence, postgres_fence
 
 NO_FILTERS = Filters()
+
+
+@pytest.fixture(
+    params=[
+        "double",
+        pytest.param("pgvector", marks=pytest.mark.integration),
+        pytest.param("pgvector, by the vector index", marks=pytest.mark.integration),
+        pytest.param("opensearch", marks=pytest.mark.integration),
+    ]
+)
+def fence(request: pytest.FixtureRequest) -> Fence:
+    if request.param == "double":
+        return memory_fence()
+    if request.param == "opensearch":
+        return opensearch_fence(request.getfixturevalue("opensearch_index"))
+    pool = request.getfixturevalue("pool")
+    return postgres_fence(pool, exact_max_rows=2_000 if request.param == "pgvector" else 0)
 
 
 async def found(fence: Fence, filters: Filters = NO_FILTERS, *, tenant: str = "acme", limit: int = 10) -> set[str]:
@@ -107,3 +124,51 @@ async def test_quotes_in_a_filter_are_only_text(fence: Fence) -> None:
 
     assert await found(fence, Filters(metadata={"it's": ["' OR true --"]})) == {name_of("one")}
     assert await found(fence, Filters(metadata={"its": ["' OR true --"]})) == set()
+
+
+async def test_a_shorter_version_leaves_no_tail(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"one": EAST, "two": NORTH, "three": UP}))
+    await fence.generation.replace(embedded(2, {"two": NORTH}))
+
+    assert await found(fence) == {name_of("two")}
+
+
+async def test_a_deleted_document_is_gone_and_comes_back_when_it_is_added_again(fence: Fence) -> None:
+    await fence.generation.replace(embedded(1, {"one": EAST}))
+    await fence.generation.remove(key_of(), 2)
+    assert await found(fence) == set()
+
+    await fence.generation.replace(embedded(3, {"one": EAST}))
+    assert await found(fence) == {name_of("one")}
+
+
+async def test_an_older_version_changes_nothing(fence: Fence) -> None:
+    await fence.generation.replace(embedded(5, {"new": EAST}))
+    assert await fence.generation.replace(embedded(4, {"old": EAST})) is False
+    assert await fence.generation.remove(key_of(), 3) is False
+
+    assert await found(fence) == {name_of("new")}
+
+
+async def test_an_older_version_does_not_bring_back_what_was_deleted(fence: Fence) -> None:
+    await fence.generation.remove(key_of(), 2)
+    assert await fence.generation.replace(embedded(1, {"old": EAST})) is False
+
+    assert await found(fence) == set()
+
+
+async def test_the_same_version_again_changes_nothing(fence: Fence) -> None:
+    for _ in range(2):
+        assert await fence.generation.replace(embedded(1, {"one": EAST})) is True
+
+    assert await found(fence) == {name_of("one")}
+
+
+async def test_a_small_tenant_in_a_large_generation_finds_its_own(fence: Fence) -> None:
+    crowd = {f"crowd {i}": (1.0, 0.0, 0.001 * i, 0.0) for i in range(3_000)}
+    theirs = key_of("small", tenant="small")
+    await fence.generation.replace(embedded(1, crowd, key=key_of("crowd")))
+    await fence.generation.replace(embedded(1, {"far": NORTH, "near": (0.6, 0.8, 0.0, 0.0)}, key=theirs))
+
+    candidates = await fence.ranker.nearest("small", vector(EAST), NO_FILTERS, 10)
+    assert [candidate.chunk for candidate in candidates] == [name_of("near", theirs), name_of("far", theirs)]
