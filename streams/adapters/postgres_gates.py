@@ -1,21 +1,18 @@
 """Gates in Postgres, and the questions of the log that they ask."""
 
-import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
 import msgspec
 
 from schemas.events import Filters
+from streams.adapters.lease import LEASE_S, leased
 from streams.adapters.postgres import Pool, lend
-from streams.errors import Transient
 from streams.operator.gate.question import Question
 from streams.operator.gate.result import Result
 from streams.operator.gate.run import KEPT_DAYS, Gate, Sets
-
-_LEASE_S: Final = 30.0
 
 _NEXT: Final = """
 UPDATE gates SET state = 'running', began_at = coalesce(began_at, now()),
@@ -24,7 +21,7 @@ WHERE id = (
     SELECT id FROM gates
     WHERE state = 'asked' OR (state = 'running' AND lease_until < now())
     ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING id::text, candidate, base, tenant, margin, sets
+RETURNING id::text, candidate, base, tenant, margin, sets, lease_until
 """
 
 _LOGGED: Final = """
@@ -63,15 +60,13 @@ class PostgresGates:
     async def next(self) -> AsyncIterator[Gate | None]:
         """See `GateStore.next`."""
         async with lend(self.pool) as connection:
-            row = await connection.fetchrow(_NEXT, _LEASE_S)
+            row = await connection.fetchrow(_NEXT, LEASE_S)
         if row is None:
             yield None
             return
-        renewing = asyncio.create_task(self._renew(row["id"]))
-        try:
-            yield Gate(**dict(row) | {"sets": msgspec.convert(row["sets"], Sets)})
-        finally:
-            renewing.cancel()
+        told = dict(row)
+        async with leased(self.pool, "gates", row["id"], told.pop("lease_until")):
+            yield Gate(**told | {"sets": msgspec.convert(row["sets"], Sets)})
 
     async def logged(self, gate: Gate) -> Sequence[Question]:
         """See `GateStore.logged`; those of the day before the gate was asked for, each text of a tenant once."""
@@ -140,15 +135,3 @@ class PostgresGates:
         """See `GateStore.forget`."""
         async with lend(self.pool) as connection:
             await connection.execute(_FORGET, KEPT_DAYS)
-
-    async def _renew(self, id: str) -> None:
-        while True:
-            await asyncio.sleep(_LEASE_S / 3)
-            with suppress(Transient):
-                async with lend(self.pool) as connection:
-                    await connection.execute(
-                        "UPDATE gates SET lease_until = now() + make_interval(secs => $2) "
-                        "WHERE id = $1 AND state = 'running'",
-                        id,
-                        _LEASE_S,
-                    )

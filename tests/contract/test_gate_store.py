@@ -10,6 +10,7 @@ import uuid_utils
 
 from schemas.events import Filters
 from streams.adapters.postgres_gates import PostgresGates
+from streams.errors import Transient
 from streams.operator.gate.question import Question
 from streams.operator.gate.result import Result, Side, Source
 from streams.operator.gate.run import Gate, GateStore, Sets
@@ -185,6 +186,17 @@ async def test_what_a_dead_worker_left_is_taken_over_with_what_it_measured(bench
     assert await bench.taken() == FIRST
     assert await bench.store.results(FIRST.id) == {7: RESULT}
     assert await bench.store.results(SECOND.id) == {}
+
+
+async def test_what_is_broken_off_is_given_back_at_once(bench: Bench) -> None:
+    await bench.ask(FIRST)
+
+    with pytest.raises(Transient):
+        async with bench.store.next():
+            raise Transient("a part is away")
+
+    assert await bench.taken() == FIRST
+    assert await bench.taken() is None
 
 
 async def test_the_first_result_of_a_question_holds(bench: Bench) -> None:

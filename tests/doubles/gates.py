@@ -32,9 +32,15 @@ class MemoryGates:
     async def next(self) -> AsyncIterator[Gate | None]:
         waiting = (each for each in self.asked if each.id not in self.ended and each.id not in self.held)
         gate = next(waiting, None)
-        if gate is not None:
-            self.held.add(gate.id)
-        yield gate
+        if gate is None:
+            yield None
+            return
+        self.held.add(gate.id)
+        try:
+            yield gate
+        except BaseException:
+            self.held.discard(gate.id)
+            raise
 
     async def logged(self, gate: Gate) -> Sequence[Question]:
         return self.log[: gate.sets.logged]

@@ -55,7 +55,10 @@ class GateStore(Protocol):
     """Gates that were asked for. Methods raise `Transient` when it is away."""
 
     def next(self) -> AbstractAsyncContextManager[Gate | None]:
-        """Take the one that has waited longest, or whose worker died; a lease is renewed while the block runs."""
+        """Take the one that has waited longest, or whose worker died; a lease is renewed while the block runs.
+
+        A block that raises gives it back: whoever asks next may take it.
+        """
         ...
 
     async def logged(self, gate: Gate) -> Sequence[Question]:

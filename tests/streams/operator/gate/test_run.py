@@ -62,7 +62,6 @@ async def test_what_a_killed_worker_measured_is_not_asked_again() -> None:
     with pytest.raises(Transient):
         await run.round()
     asked.away.clear()
-    gates.held.clear()
     await run.round()
     whole = gates.reports.pop("g")
     for number in range(30, 100):
