@@ -33,6 +33,7 @@ from streams.operator.gate.verdict import Rule
 from streams.ports import Vectors
 from streams.retrieve.fusion import fuse
 from streams.text.sentences import sentence_spans
+from streams.text.words import words
 from tests.bench.labelled import read, rows
 from tests.bench.ranked import indexed, nearest
 
@@ -93,7 +94,7 @@ def sample(data: Path, name: str, n_passages: int, n_questions: int) -> Sample:
                 tenant="bench",
                 text=each.text,
                 relevant=relevant,
-                passage=_quote([held[passage][1] for passage in each.relevant], each.answers),
+                passage=_quote(each.text, [held[passage][1] for passage in each.relevant], each.answers),
                 answers=each.answers,
             )
         )
@@ -112,13 +113,16 @@ def _halueval(folder: Path) -> tuple[dict[str, tuple[str, str]], list[Labels]]:
     return passages, asked
 
 
-def _quote(texts: Sequence[str], answers: Sequence[str]) -> str | None:
-    """Return the first sentence that says an answer, where one does."""
-    for text in texts:
-        for start, end in sentence_spans(text, 0, len(text), "text"):
-            if answers and holds([text[start:end]], answers):
-                return text[start:end]
-    return None
+def _quote(question: str, texts: Sequence[str], answers: Sequence[str]) -> str | None:
+    """Return the sentence that is to be found: the first that says an answer; None where none does.
+
+    In a set without answers it is the one that shares most words with the question.
+    """
+    spans = [text[start:end] for text in texts for start, end in sentence_spans(text, 0, len(text), "text")]
+    if answers:
+        return next((span for span in spans if holds([span], answers)), None)
+    asked = set(words(question))
+    return max(spans, key=lambda span: len(asked & set(words(span))), default=None)
 
 
 class Crippled:
