@@ -1,9 +1,12 @@
-"""nDCG@10 and R@100 of each ranker and of their fusion: `python -m tests.bench.retrieval --data DIR --model DIR`."""
+"""nDCG@10 and R@100 of each ranker and of their fusion: `python -m tests.bench.retrieval --data DIR --model DIR`.
+
+With `--store opensearch` both rankers are those of an OpenSearch that the run starts itself.
+"""
 
 import argparse
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +14,14 @@ import numpy as np
 from streams.adapters.openvino_encoder import OpenvinoEncoder
 from streams.ports import Candidate
 from streams.retrieve.fusion import fuse
-from tests.bench.labelled import Question, read
+from tests.bench.labelled import Labelled, Question, read
+from tests.bench.opensearch import rank_in, running
 from tests.bench.ranked import Ranked, rank
 
 SETS = ("xquad", "nq_open_gold", "fitz_gov", "scifact")
 RRF_K = 60
 Order = Callable[[Sequence[Candidate], Sequence[Candidate]], list[str]]
+Rank = Callable[[Labelled, OpenvinoEncoder], Awaitable[Ranked]]
 
 
 def ndcg(order: Sequence[str], relevant: dict[str, int], cut: int = 10) -> float:
@@ -62,11 +67,21 @@ async def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the labelled sets")
     parser.add_argument("--model", type=Path, required=True, help="folder of model.safetensors and tokenizer.json")
     parser.add_argument("--sets", nargs="+", default=SETS, help="names of the sets")
+    parser.add_argument("--store", choices=["tantivy", "opensearch"], default="tantivy", help="what ranks")
     args = parser.parse_args()
-    encoder = OpenvinoEncoder.load(args.model)
+    if args.store == "opensearch":
+        with running() as url:
+            await measure(args.data, args.model, args.sets, lambda labelled, encoder: rank_in(url, labelled, encoder))
+    else:
+        await measure(args.data, args.model, args.sets, rank)
+
+
+async def measure(data: Path, model: Path, sets: Sequence[str], rank: Rank) -> None:
+    """Print a row per set and system."""
+    encoder = OpenvinoEncoder.load(model)
     print("| set | system | questions | nDCG@10 | R@100 |\n|---|---|---|---|---|")
-    for name in args.sets:
-        labelled = read(args.data / name)
+    for name in sets:
+        labelled = read(data / name)
         ranked = await rank(labelled, encoder)
         for system in SYSTEMS:
             print(row(name, system, ranked, labelled.questions), flush=True)
