@@ -212,6 +212,11 @@ async def test_a_text_of_a_million_characters_is_a_valid_query(lexical: Lexical)
 
 
 @pytest.mark.integration
+@pytest.mark.parametrize(
+    "store",
+    ["memory", "tantivy", pytest.param("opensearch", marks=[pytest.mark.long, pytest.mark.timeout(600)])],
+    indirect=True,
+)
 async def test_ten_thousand_documents_are_held_exactly(lexical: Lexical) -> None:
     for version in (1, 2):
         for number in range(10_000):
