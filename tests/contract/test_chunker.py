@@ -43,7 +43,7 @@ MARKS = st.sampled_from(
         "x" * 300,
     ]
 )
-NAMES = (*CHUNKERS, "structure-16", "sentences-190", "tokens-16")
+NAMES = (*CHUNKERS, "structure-16")
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=30)), max_size=30).map("".join)
 
 

@@ -13,6 +13,7 @@ from headrace.local.artefacts import cache_dir, read_lock
 from headrace.local.fetch import fetch_model, place_model
 from streams.adapters.encoders import Encoders
 from streams.errors import Fatal
+from streams.ports import Encoder
 
 pytestmark = pytest.mark.integration
 
@@ -32,33 +33,22 @@ async def encoders(settings: EncoderSettings) -> AsyncIterator[Encoders]:
     await encoders.close()
 
 
-async def test_generations_share_an_encoder_and_lanes_do_not(encoders: Encoders) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        opened = list(threads.map(lambda _: encoders.get("all-MiniLM-L6-v2", dim=384, lane="query"), range(4)))
+async def test_generations_share_an_encoder_and_one_model_of_a_lane_runs_at_a_time(encoders: Encoders) -> None:
+    names, lanes = ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2@int8"), ("query", "ingest")
+    ran_in: dict[str, set[int]] = {lane: set() for lane in lanes}
 
-    assert all(encoder is opened[0] for encoder in opened)
-    assert encoders.get("all-MiniLM-L6-v2", dim=384, lane="ingest") is not opened[0]
-    assert encoders.get("all-MiniLM-L6-v2@int8", dim=384, lane="query") is not opened[0]
+    def opened(name: str, lane: str) -> Encoder:
+        return encoders.get(name, dim=384, lane=lane, on_encoded=lambda n, s: ran_in[lane].add(threading.get_ident()))
 
+    with ThreadPoolExecutor(8) as threads:
+        got = list(threads.map(opened, [*names, *names] * 2, [lanes[0]] * 4 + [lanes[1]] * 4))
+    assert len({id(encoder) for encoder in got}) == 4
+    assert got[0] is got[2]
 
-async def test_one_model_of_a_lane_runs_at_a_time(encoders: Encoders) -> None:
-    ran_in: dict[str, set[int]] = {"query": set(), "ingest": set()}
-    texts = [f"gate {number}" for number in range(20)]
-
-    async def encode(name: str, lane: str) -> None:
-        encoder = encoders.get(
-            name, dim=384, lane=lane, on_encoded=lambda n, s: ran_in[lane].add(threading.get_ident())
-        )
-        await asyncio.gather(*(encoder.encode_query(text) for text in texts))
-
-    names = ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2@int8")
-    await asyncio.gather(*(encode(name, lane) for name in names for lane in ran_in))
-
+    await asyncio.gather(*(encoder.encode_query(f"gate {number}") for encoder in got for number in range(20)))
     assert [len(threads) for threads in ran_in.values()] == [1, 1]
     assert ran_in["query"] != ran_in["ingest"]
 
-
-async def test_a_length_that_is_not_the_generations_is_refused(encoders: Encoders) -> None:
     with pytest.raises(Fatal, match="have 384 dimensions, and those of the generation 64"):
         encoders.get("all-MiniLM-L6-v2", dim=64, lane="query")
 
