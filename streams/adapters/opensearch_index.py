@@ -313,7 +313,7 @@ class OpensearchIndex:
             "mappings": {
                 "dynamic": "strict",
                 # text and vectors are in the log and in Postgres
-                "_source": {"excludes": ["text", "vector", *KEYWORDS]},
+                "_source": {"excludes": ["text", "vector", "ordered", *KEYWORDS]},
                 "properties": {
                     "key": {"type": "keyword"},
                     "chunk": {"type": "keyword"},
@@ -338,6 +338,7 @@ class OpensearchIndex:
                         },
                     },
                     **dict.fromkeys(KEYWORDS, keyword),
+                    "ordered": {"type": "keyword"},
                 },
             },
         }
