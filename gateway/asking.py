@@ -143,7 +143,9 @@ async def _prepare(services: Services, caller: Caller, body: QueryRequest | Sear
         deadline_ms=now_ms + services.settings.query_timeout_ms,
         asked_ms=now_ms,
         generation=generation,
-        filters=Filters(groups=list(caller.groups), collection=body.collection, metadata=body.metadata()),
+        filters=Filters(
+            groups=list(caller.groups), collection=body.collection, metadata=body.metadata(), where=body.where()
+        ),
         rankers=list(body.rankers) if isinstance(body, SearchRequest) else ["hybrid"],
         user=body.user_id if isinstance(body, QueryRequest) else None,
     )

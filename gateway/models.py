@@ -14,14 +14,11 @@ from pydantic import (
     ConfigDict,
     Field,
     PlainSerializer,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
     WithJsonSchema,
     model_validator,
 )
 
+from schemas import conditions
 from schemas.events import Answer, Citation, Evidence, FeedbackGiven, Scores
 from schemas.formats import TAKEN
 from schemas.ids import parse_document_id
@@ -118,9 +115,13 @@ def _walk(value: Any) -> None:
                 raise ValueError(f"holds {value}, which is no JSON number")
 
 
-def _storable_scalar(value: str | int | float | bool) -> str | int | float | bool:
-    _walk(value)
-    return value
+def _condition(filters: dict[str, Any]) -> dict[str, Any]:
+    conditions.parse(filters)
+    return filters
+
+
+def _names_values(name: str, value: Any) -> bool:
+    return not name.startswith("$") and not isinstance(value, dict)
 
 
 Name = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_storable)]
@@ -132,7 +133,6 @@ Content = Annotated[
     PlainSerializer(_to_base64, when_used="json"),
     WithJsonSchema({"type": "string", "contentEncoding": "base64"}),
 ]
-Scalar = Annotated[StrictBool | StrictInt | StrictFloat | StrictStr, AfterValidator(_storable_scalar)]
 
 
 class _Request(BaseModel):
@@ -300,17 +300,25 @@ class _Question(_Request):
         str, Field(min_length=1, max_length=QUERY_MAX_CHARS), AfterValidator(_storable), AfterValidator(_not_blank)
     ]
     top_k: int = Field(8, ge=1, le=TOP_K_MAX, strict=True, description="passages to use")
-    filters: Annotated[dict[Name, Scalar | Annotated[list[Scalar], Field(max_length=100)]], Field(max_length=32)] = (
-        Field(
-            default_factory=dict,
-            description="metadata field -> the value, or the values any one of which, it must have",
-        )
+    filters: Annotated[dict[str, Any], AfterValidator(_condition), Field(max_length=32)] = Field(
+        default_factory=dict,
+        description="condition on metadata: field -> the value, or the values any one of which, it must have, or "
+        "operators ($eq, $ne, $in, $nin, $gt, $gte, $lt, $lte, $exists); $and, $or, $not join conditions",
+        examples=[{"year": {"$gte": 2024}, "$or": [{"lang": ["en", "de"]}, {"lang": {"$exists": False}}]}],
     )
     collection: Name | None = None
 
     def metadata(self) -> dict[str, list[str | int | float | bool]]:
-        """Return the filters with a list for every field."""
-        return {name: value if isinstance(value, list) else [value] for name, value in self.filters.items()}
+        """Return the filters that name values, with a list for every field."""
+        return {
+            name: value if isinstance(value, list) else [value]
+            for name, value in self.filters.items()
+            if _names_values(name, value)
+        }
+
+    def where(self) -> dict[str, Any] | None:
+        """Return the other filters; None where there are none."""
+        return {name: value for name, value in self.filters.items() if not _names_values(name, value)} or None
 
 
 class QueryRequest(_Question):

@@ -135,16 +135,19 @@ class LifecycleChanged(Event, frozen=True, kw_only=True):
 
 
 class Filters(Event, frozen=True, kw_only=True):
-    """What a reader may and wants to see; enforced inside every ranker.
+    """What a reader may and wants to see; enforced inside every ranker. All of it must hold.
 
     `groups` are the reader's ACL groups. `metadata` maps a field to the values allowed for it (any one of them
     matches; a list
-    in a document matches when it holds one of them).
+    in a document matches when it holds one of them). `where` is a condition as `schemas/conditions.py` describes it. A
+    reader that does not know it would show what was not asked for, so workers that retrieve are updated before gateways
+    that send it; an operator that a reader does not know fails the question.
     """
 
     groups: list[str] = []
     collection: str | None = None
     metadata: dict[str, list[str | int | float | bool]] = {}
+    where: dict[str, Any] | None = None
 
 
 class QueryAsked(Event, frozen=True, kw_only=True):

@@ -29,7 +29,7 @@ from streams.adapters.opensearch_filters import KEYWORDS, terms
 from streams.errors import Unprocessable
 from streams.ports import Clock, Vectors
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Raise it with every change of mapping or analysis: an index of another layout is made beside the old one."""
 
 MARKERS_KEPT: Final = timedelta(days=30)

@@ -1,27 +1,34 @@
 """Chunks in a tantivy index on disk: documents replaced whole, filters as exact terms, the reader's place in the log
 inside the commit."""
 
-import hashlib
-import json
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import filelock
 import msgspec
 import tantivy
 
+from schemas.conditions import AllOf, Among, AnyOf, Compared, Condition, Exists, Not, parse, plain
 from schemas.events import DocumentChunked, Filters
 from schemas.ids import ChunkId, DocumentKey
+from streams.adapters.metadata_terms import (
+    Between,
+    between,
+    bounded,
+    exact_term,
+    exact_terms,
+    exists_term,
+    ordered_terms,
+)
 from streams.errors import Fatal
 from streams.ports import Candidate
 
-LAYOUT: Final = 1
+LAYOUT: Final = 2
 """Raise it with every change of schema or analysis: an index of another layout is rebuilt."""
 
 _QUERY_TERMS_MAX = 256
-_TERM_MAX_BYTES = 1024
 _WRITER_HEAP_BYTES = 32 * 1024 * 1024
 _PLACE_KEY = "\x00place"
 _EVERYONE = "*"
@@ -185,53 +192,58 @@ class TantivyIndex:
             [self._term("reader", reader) for reader in (_EVERYONE, *map(_group_term, filters.groups))],
         ]
         if filters.collection is not None:
-            conditions.append([self._term("collection", _bounded(filters.collection))])
-        for name, values in filters.metadata.items():
-            conditions.append([self._term("facet", facet_term(name, value)) for value in values])
-        return [tantivy.Query.const_score_query(_any_of(options), 0.0) for options in conditions]
+            conditions.append([self._term("collection", bounded(filters.collection))])
+        wanted = AllOf([plain(filters.metadata), parse(filters.where or {})])
+        queries = [*map(_any_of, conditions), self._metadata_query(wanted)]
+        return [tantivy.Query.const_score_query(query, 0.0) for query in queries]
 
+    def _metadata_query(self, wanted: Condition) -> tantivy.Query:
+        match wanted:
+            case Among(field, values):
+                return _any_of([self._term("facet", exact_term(field, value)) for value in values])
+            case Compared():
+                return self._range_query(between(wanted))
+            case Exists(field):
+                return self._term("facet", exists_term(field))
+            case Not(inner):
+                everything = (tantivy.Occur.Must, tantivy.Query.all_query())
+                return tantivy.Query.boolean_query([everything, (tantivy.Occur.MustNot, self._metadata_query(inner))])
+            case AllOf(inners):
+                return _all_of([self._metadata_query(inner) for inner in inners])
+            case AnyOf(inners):
+                return _any_of([self._metadata_query(inner) for inner in inners])
 
-def facet_term(name: str, value: Any) -> str:
-    """Spell a metadata value as one exact term; 1 and 1.0 are the same number, `true` and 1 are not."""
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    return _bounded(f"{name}={json.dumps(value, ensure_ascii=False)}")
+    def _range_query(self, terms: Between) -> tantivy.Query:
+        # Ranges of text have no constructor, only a syntax; there is nothing but hexadecimal digits to put into it.
+        opening, closing = "[" if terms.with_lower else "{", "]" if terms.with_upper else "}"
+        return self._index.parse_query(f"ordered:{opening}{terms.lower} TO {terms.upper}{closing}")
 
 
 def _shared_terms(key: DocumentKey, document: DocumentChunked) -> list[tuple[str, str]]:
     readers = [_EVERYONE] if document.acl is None else [_group_term(group) for group in document.acl]
     return [
         ("tenant", key.tenant),
-        ("collection", _bounded(document.collection)),
+        ("collection", bounded(document.collection)),
         *(("reader", reader) for reader in readers),
-        *(("facet", term) for term in _facet_terms(document.metadata)),
+        *(("facet", term) for term in exact_terms(document.metadata)),
+        *(("ordered", term) for term in ordered_terms(document.metadata)),
     ]
-
-
-def _facet_terms(metadata: Mapping[str, Any]) -> list[str]:
-    terms = []
-    for name, value in metadata.items():
-        for element in value if isinstance(value, list) else [value]:
-            if isinstance(element, str | int | float | bool):
-                terms.append(facet_term(name, element))
-    return terms
 
 
 def _group_term(group: str) -> str:
     # the prefix keeps a group that is called "*" from meaning everyone
-    return _bounded(f"={group}")
-
-
-def _bounded(term: str) -> str:
-    """Keep a term under the index's limit, over which it would be dropped in silence."""
-    term = _clean(term)
-    raw = term.encode()
-    return term if len(raw) <= _TERM_MAX_BYTES else hashlib.sha256(raw).hexdigest()
+    return bounded(f"={group}")
 
 
 def _clean(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot hold."""
     return text.encode("utf-8", "replace").decode()
+
+
+def _all_of(queries: Sequence[tantivy.Query]) -> tantivy.Query:
+    if not queries:
+        return tantivy.Query.all_query()
+    return tantivy.Query.boolean_query([(tantivy.Occur.Must, query) for query in queries])
 
 
 def _any_of(options: Sequence[tantivy.Query]) -> tantivy.Query:
@@ -254,7 +266,7 @@ def _schema() -> tantivy.Schema:
     builder = tantivy.SchemaBuilder()
     builder.add_text_field("chunk", stored=True, tokenizer_name="raw", index_option="basic")
     builder.add_text_field("text", tokenizer_name="english", index_option="freq")
-    for name in ("key", "tenant", "collection", "reader", "facet"):
+    for name in ("key", "tenant", "collection", "reader", "facet", "ordered"):
         builder.add_text_field(name, tokenizer_name="raw", index_option="basic")
     builder.add_unsigned_field("version", fast=True)
     builder.add_bytes_field("place", stored=True)

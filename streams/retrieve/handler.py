@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from msgspec.structs import replace
 
-from schemas.events import Evidence, EvidenceRetrieved, QueryAsked, Reply
+from schemas import conditions
+from schemas.events import Evidence, EvidenceRetrieved, Filters, QueryAsked, Reply
 from schemas.topics import ANSWERS, RETRIEVALS
 from streams.errors import Unprocessable
 from streams.ports import Candidate, Clock, DenseRanker, LexicalRanker, Passage, PassageStore, QuestionVectors, Vectors
@@ -39,7 +40,7 @@ class Retrieve:
 
         Raises:
             Transient: the encoder, a ranker or the store is away.
-            Unprocessable: the question names a ranker that there is not.
+            Unprocessable: the question names a ranker that there is not, or its condition cannot be read.
         """
         question, started_ms = record.event, self.clock.now_ms()
         if question is None or started_ms >= question.deadline_ms:
@@ -79,6 +80,7 @@ class Retrieve:
 
     async def _evidence(self, question: QueryAsked) -> list[Evidence]:
         rankers = _rankers(question.rankers)
+        _check_condition(question.filters)
         vector = await self.vectors.vector(question.tenant, question.text)
         depth = max(self.depth, 2 * question.top_k)
         while True:
@@ -118,6 +120,13 @@ def _rankers(asked: Sequence[str]) -> list[str]:
     if unknown or not asked:
         raise Unprocessable("unknown_ranker", f"rankers {unknown!r}: expected some of 'dense', 'lexical', 'hybrid'")
     return [DENSE, LEXICAL] if HYBRID in asked else sorted(set(asked))
+
+
+def _check_condition(filters: Filters) -> None:
+    try:
+        conditions.parse(filters.where or {})
+    except conditions.InvalidCondition as error:
+        raise Unprocessable("bad_filter", f"'filters.where' {error}") from error
 
 
 def _evidence(fused: Fused, passage: Passage, vector: Vectors) -> Evidence:

@@ -1,12 +1,26 @@
 """What every `DenseRanker` does."""
 
+from typing import Any, Final
+
 import pytest
+from hypothesis import given
 
 from schemas.events import Filters
-from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, vector
+from schemas.ids import ChunkId
+from tests.contract.conditions import (
+    AGREEING,
+    CASES,
+    DOCUMENTS,
+    conditions,
+    filters,
+    many_documents,
+    satisfying,
+)
+from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, origin, vector
 from tests.contract.fence import Fence, memory_fence, opensearch_fence, postgres_fence
 
 NO_FILTERS = Filters()
+MANY: Final = many_documents(60)
 
 
 @pytest.fixture(
@@ -26,7 +40,7 @@ def fence(request: pytest.FixtureRequest) -> Fence:
     return postgres_fence(pool, exact_max_rows=2_000 if request.param == "pgvector" else 0)
 
 
-async def found(fence: Fence, filters: Filters = NO_FILTERS, *, tenant: str = "acme", limit: int = 10) -> set[str]:
+async def found(fence: Fence, filters: Filters = NO_FILTERS, *, tenant: str = "acme", limit: int = 10) -> set[ChunkId]:
     return {candidate.chunk for candidate in await fence.ranker.nearest(tenant, vector(EAST), filters, limit)}
 
 
@@ -93,6 +107,44 @@ async def test_a_metadata_filter_matches_equal_values_and_members_of_lists(fence
     assert await kept(final=[True]) == "b"
     assert await kept(lang=[]) == ""
     assert await kept(absent=["x"]) == ""
+
+
+async def asked(fence: Fence, where: dict[str, Any], documents: dict[str, dict[str, Any]]) -> set[str]:
+    """Ask ranker and serving fence, which must agree, for names of documents."""
+    names = {name_of(name, key_of(name)): name for name in documents}
+    proposed = await found(fence, filters(where), limit=1_000)
+    assert set(await fence.passages.passages("acme", list(names), filters(where))) == proposed
+    return {names[chunk] for chunk in proposed}
+
+
+async def hold(fence: Fence, documents: dict[str, dict[str, Any]]) -> None:
+    for name, fields in documents.items():
+        key = key_of(name)
+        await fence.documents.assign(key, origin(0), deleted=False, attributes={})
+        await fence.generation.replace(embedded(1, {name: EAST}, key=key, metadata=fields))
+
+
+async def test_a_condition_keeps_the_documents_that_satisfy_it(fence: Fence) -> None:
+    await hold(fence, DOCUMENTS)
+
+    wrong = [
+        (where, kept, expected)
+        for where, expected in CASES
+        if (kept := await asked(fence, where, DOCUMENTS)) != {*expected}
+    ]
+    assert wrong == []
+
+
+@pytest.fixture
+async def many(fence: Fence) -> Fence:
+    await hold(fence, MANY)
+    return fence
+
+
+@AGREEING
+@given(where=conditions)
+async def test_any_condition_means_what_it_says(many: Fence, where: dict[str, Any]) -> None:
+    assert await asked(many, where, MANY) == satisfying(where, MANY)
 
 
 async def test_a_new_acl_holds_for_chunks_that_did_not_change(fence: Fence) -> None:

@@ -2,15 +2,28 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+from hypothesis import given
 
 from schemas.events import Filters
 from streams.adapters.opensearch_index import OpensearchIndex
+from tests.contract.conditions import (
+    AGREEING,
+    CASES,
+    DOCUMENTS,
+    conditions,
+    filters,
+    many_documents,
+    satisfying,
+)
 from tests.contract.lexical import NOW_MS, Lexical, MemoryLexical, SinkLexical, TantivyLexical, chunked, found, key_of
 from tests.doubles.chunk_feed import MemoryFeed
 from tests.doubles.clock import FrozenClock
 from tests.doubles.lexical_ranker import MemoryLexicalRanker
+
+MANY: Final = many_documents(60)
 
 
 @pytest.fixture(params=["memory", "tantivy", pytest.param("opensearch", marks=pytest.mark.integration)])
@@ -176,6 +189,37 @@ async def test_a_metadata_filter_matches_equal_values_and_members_of_lists(lexic
     assert await matching(lang=["en"], year=[2024]) == {"a"}
     assert await matching(lang=["de"], tags=["x"]) == set()
     assert await matching(lang=[]) == set()
+
+
+async def asked(lexical: Lexical, where: dict[str, Any]) -> set[str]:
+    return set(await found(lexical, "dam", filters(where), limit=1_000))
+
+
+async def hold(lexical: Lexical, documents: dict[str, dict[str, Any]]) -> None:
+    for name, fields in documents.items():
+        await lexical.write(key_of(name), 1, chunked(key_of(name), 1, {name: "dam"}, metadata=fields))
+    await lexical.settle()
+
+
+async def test_a_condition_keeps_the_documents_that_satisfy_it(lexical: Lexical) -> None:
+    await hold(lexical, DOCUMENTS)
+
+    wrong = [
+        (where, kept, expected) for where, expected in CASES if (kept := await asked(lexical, where)) != {*expected}
+    ]
+    assert wrong == []
+
+
+@pytest.fixture
+async def many(lexical: Lexical) -> Lexical:
+    await hold(lexical, MANY)
+    return lexical
+
+
+@AGREEING
+@given(where=conditions)
+async def test_any_condition_means_what_it_says(many: Lexical, where: dict[str, Any]) -> None:
+    assert await asked(many, where) == satisfying(where, MANY)
 
 
 @pytest.mark.parametrize(

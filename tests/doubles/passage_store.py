@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from schemas import conditions
 from schemas.events import DocumentEmbedded, Filters
 from schemas.ids import ChunkId
 from streams.ports import Passage
@@ -15,13 +16,8 @@ def may_see(tenant: str, filters: Filters, document: DocumentEmbedded) -> bool:
         return False
     if filters.collection is not None and document.collection != filters.collection:
         return False
-    return all(_matches(document.metadata.get(name), values) for name, values in filters.metadata.items())
-
-
-def _matches(value: object, allowed: Sequence[object]) -> bool:
-    values = value if isinstance(value, list) else [value]
-    # As in JSON: true is not 1, and null equals nothing that may be asked for.
-    return any(v == a and isinstance(v, bool) == isinstance(a, bool) for v in values for a in allowed)
+    wanted = conditions.AllOf([conditions.plain(filters.metadata), conditions.parse(filters.where or {})])
+    return conditions.matches(wanted, document.metadata)
 
 
 @dataclass(kw_only=True)

@@ -89,6 +89,13 @@ async def test_a_bad_question_is_refused(gateway: Gateway, path: str, body: dict
     assert gateway.sender.sent == []
 
 
+async def test_a_bad_condition_is_refused_with_its_place(gateway: Gateway) -> None:
+    response = await gateway.acme.post("/v1/search", json={"query": "x", "filters": {"year": {"gte": 2024}}})
+
+    assert problem_in(response)["errors"][0]["pointer"] == "/filters"
+    assert "/year/gte: there is no operator 'gte'; expected one of $eq" in problem_in(response)["detail"]
+
+
 async def test_a_large_body_is_refused_while_it_arrives(gateway: Gateway) -> None:
     n_sent = 0
 

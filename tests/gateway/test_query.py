@@ -192,6 +192,18 @@ async def test_the_question_says_what_the_caller_may_and_wants_to_see(gateway: G
     assert gateway.sender.sent[0][3]["traceparent"] == trace.encode()
 
 
+async def test_operators_travel_as_a_condition_and_values_as_before(gateway: Gateway) -> None:
+    answering(gateway, sources, whole_answer)
+    either = [{"final": True}, {"$not": {"team": ["ops"]}}]
+
+    filters = {"lang": ["en"], "year": {"$gte": 2024}, "$or": either}
+    await gateway.acme.post("/v1/query", json={"query": "Q?", "filters": filters})
+
+    [asked] = gateway.sender.events(QueryAsked)
+    assert asked.filters.metadata == {"lang": ["en"]}
+    assert asked.filters.where == {"year": {"$gte": 2024}, "$or": either}
+
+
 async def test_a_question_that_kafka_does_not_take_is_rejected(gateway: Gateway) -> None:
     gateway.sender.away = True
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from schemas.events import Filters
-from streams.adapters.tantivy_index import TantivyIndex, facet_term
+from streams.adapters.tantivy_index import TantivyIndex
 
 WRITER = """
 import sys
@@ -38,11 +38,3 @@ def test_after_a_kill_the_place_and_the_documents_are_of_one_commit(tmp_path: Pa
     assert place.next_offsets[0] >= told[-1]
     assert len(index.search("acme", "dam", Filters(), 100_000)) == place.next_offsets[0]
     index.close()
-
-
-def test_a_value_is_one_exact_term() -> None:
-    assert facet_term("year", 2024) == facet_term("year", 2024.0) == "year=2024"
-    assert facet_term("year", "2024") == 'year="2024"'
-    assert facet_term("final", True) == "final=true"
-    assert facet_term("share", 0.5) == "share=0.5"
-    assert len(facet_term("note", "z" * 5000)) == 64

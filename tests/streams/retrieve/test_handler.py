@@ -152,6 +152,14 @@ async def test_a_search_may_name_its_rankers() -> None:
     assert {passage.text for passage in both} == {"the river", "a turbine"}
 
 
+async def test_a_condition_that_cannot_be_read_shows_nothing() -> None:
+    stack = Stack()
+    await stack.index(1, {"the river": EAST})
+
+    with pytest.raises(Unprocessable, match=r"there is no operator '\$near'"):
+        await evidence(stack.retrieve(), asked(filters=Filters(where={"year": {"$near": 2024}})))
+
+
 async def test_an_unknown_ranker_is_refused_by_name() -> None:
     with pytest.raises(Unprocessable, match=r"\['magic'\]"):
         await outcome(Stack().retrieve(), asked(rankers=["dense", "magic"]))
