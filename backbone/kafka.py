@@ -385,6 +385,32 @@ class Admin:
             hosts = ", ".join(sorted({member.host for member in members}))
             raise GroupInUse(f"group {group!r} has {len(members)} member(s), at {hosts}")
 
+    async def drop_group(self, group: str) -> None:
+        """Forget a group and its offsets; one that does not exist is left so.
+
+        Raises:
+            GroupInUse: it has members.
+        """
+        await self.check_unused(group)
+        try:
+            await _patiently(
+                lambda: _results(self._client.delete_consumer_groups([group], request_timeout=_REQUEST_TIMEOUT_S))
+            )
+        except KafkaException as error:
+            code = error.args[0].code()
+            if code == KafkaError.NON_EMPTY_GROUP:
+                raise GroupInUse(f"group {group!r} has members") from error
+            if code != KafkaError.GROUP_ID_NOT_FOUND:
+                raise
+
+    async def drop_topic(self, topic: str) -> None:
+        """Delete a topic and its records; one that does not exist is left so."""
+        try:
+            await _results(self._client.delete_topics([topic], request_timeout=_REQUEST_TIMEOUT_S))
+        except KafkaException as error:
+            if error.args[0].code() != KafkaError.UNKNOWN_TOPIC_OR_PART:
+                raise
+
     async def rewind(self, group: str, topic: str, timestamp_ms: int) -> int:
         """Let a group read again what was produced at that time or later; it never skips anything.
 

@@ -73,7 +73,13 @@ class OpensearchSettings(_Settings):
     )
 
 
-class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings):
+class GenerationSettings(_Settings):
+    """Which index generation answers."""
+
+    generation_alias: str = Field("live", description="alias whose index generation answers questions")
+
+
+class GatewaySettings(GenerationSettings, KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings):
     """The gateway."""
 
     gateway_host: str = Field("127.0.0.1", description="address to listen on")
@@ -84,7 +90,6 @@ class GatewaySettings(KafkaSettings, PostgresSettings, ObjectSettings, ValkeySet
     )
     body_max_bytes: int = Field(32 * 1024 * 1024, ge=1024, description="largest request body, bytes")
     query_timeout_ms: int = Field(30_000, ge=100, le=600_000, description="from accepting a question to its end, ms")
-    generation_alias: str = Field("live", description="alias whose index generation answers questions")
     score_wait_ms: int = Field(
         1_000,
         ge=0,
@@ -152,6 +157,7 @@ class EncoderSettings(_Settings):
 
 
 class WorkerSettings(
+    GenerationSettings,
     KafkaSettings,
     PostgresSettings,
     ObjectSettings,
@@ -164,7 +170,16 @@ class WorkerSettings(
 
     lexical_dir: Path = Field(Path(".headrace/lexical"), description="folder of this process's own lexical view")
     metrics_port: int = Field(0, ge=0, le=65535, description="port of /metrics; 0: not served")
-    generation: str = Field("g1", description="index generation that this worker embeds, indexes and searches")
+    generation: str = Field(
+        "", description="index generation that this worker chunks, embeds and indexes; empty: the one that answers"
+    )
+    replay_nice: int = Field(
+        19, ge=0, le=19, description="niceness of the workers of a replay; 19: live work goes first"
+    )
+    replay_threads: int = Field(0, ge=0, le=256, description="threads of a replay's encoder; 0: one per core")
+    replay_chunks_per_s: float = Field(
+        0, ge=0, description="most chunks that one replay has encoded in a second; 0: as fast as it can"
+    )
     retry_max_ms: int = Field(120_000, ge=0, description="how long a transient failure is retried in place, ms")
     buffer_max_bytes: int = Field(64 * 1024 * 1024, ge=1024 * 1024, description="records in flight per stage, bytes")
     question_lease_ms: int = Field(

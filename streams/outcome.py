@@ -22,10 +22,12 @@ class FailedDocument:
     Attributes:
         stage: name of the stage.
         clock: stamps the event.
+        generation: in which it failed; None: in all.
     """
 
     stage: str
     clock: Clock
+    generation: str | None = None
 
     async def __call__(self, record: Inbound[Any], letter: DeadLetter) -> AsyncIterator[Outbound | Flush]:
         """Say that this version failed; a record without a document key and a version is nobody's and says nothing."""
@@ -35,8 +37,16 @@ class FailedDocument:
             return
         version = record.version or getattr(record.event, "version", None)
         if version is not None:
-            reason, message = letter.reason, letter.message
-            yield became("failed", key, version, stage=self.stage, clock=self.clock, reason=reason, message=message)
+            yield became(
+                "failed",
+                key,
+                version,
+                stage=self.stage,
+                clock=self.clock,
+                generation=self.generation,
+                reason=letter.reason,
+                message=letter.message,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -155,7 +155,10 @@ class StatusProjection(Protocol):
     """The status of each document as readers see it, projected from lifecycle events in any order."""
 
     async def project(self, event: LifecycleChanged) -> None:
-        """Apply one event; one that is older, by (version, rank of its status), changes nothing. Idempotent."""
+        """Apply one event; one that is older, by (version, rank of its status), changes nothing. Idempotent.
+
+        What becomes of a version in a generation that does not answer changes nothing either.
+        """
         ...
 
 
@@ -314,6 +317,54 @@ class PassageStore(Protocol):
         Raises:
             Transient: the store is out of reach.
         """
+        ...
+
+
+# --- index generations ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Generation:
+    """An index generation; only `state` and `shadow` ever change.
+
+    Attributes:
+        name: `[a-z0-9_]{1,48}`.
+        chunker: whose chunks it holds.
+        embedder: makes its vectors.
+        dim: length of a vector; 0: not known yet, as the generation was only asked for.
+        lexical: where its words are searched, tantivy or opensearch.
+        vectors: where its vectors are searched, pgvector or opensearch.
+        state: asked, following, paused, dropping, dropped or failed.
+        shadow: share of live questions that are answered by it as well, unseen; 0 to 1.
+    """
+
+    name: str
+    chunker: str
+    embedder: str
+    dim: int
+    lexical: str = "tantivy"
+    vectors: str = "pgvector"
+    state: str = "following"
+    shadow: float = 0.0
+
+
+class Catalogue(Protocol):
+    """The index generations that there are. Methods raise `Transient` when the store is away."""
+
+    async def serving(self) -> str:
+        """Return the name of the generation that answers.
+
+        Raises:
+            Fatal: there is none.
+        """
+        ...
+
+    async def held(self) -> Sequence[Generation]:
+        """Return those that hold documents, following or paused, the oldest first."""
+        ...
+
+    async def find(self, name: str) -> Generation | None:
+        """Return one in any state."""
         ...
 
 

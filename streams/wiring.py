@@ -17,7 +17,7 @@ import structlog
 from backbone import telemetry
 from backbone.kafka import Admin, Publisher
 from backbone.objects import FolderBlobs
-from backbone.postgres import check, is_away, open_pool
+from backbone.postgres import check, open_pool
 from backbone.settings import WorkerSettings
 from backbone.valkey import Valkey, connected
 from schemas.topics import (
@@ -37,17 +37,19 @@ from schemas.topics import (
 )
 from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.control_feed import ControlFeed
+from streams.adapters.encoders import Encoders
 from streams.adapters.gate_bench import HandlerBench
 from streams.adapters.kafka_documents import KafkaDocuments
 from streams.adapters.kafka_drift import KafkaDrift
-from streams.adapters.kafka_feed import KafkaFeed
 from streams.adapters.kafka_hop import KafkaHop
 from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.lexical_slot import own_slot
+from streams.adapters.lexical_views import LexicalViews
 from streams.adapters.object_store import OBJECTS, ObjectStore
 from streams.adapters.parse_pool import ParsePool
 from streams.adapters.pgvector_ranker import PgvectorRanker
+from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.adapters.postgres_documents import PostgresDocuments
 from streams.adapters.postgres_drift import PostgresDrift, PostgresVerifications
 from streams.adapters.postgres_evals import PostgresEvals
@@ -63,7 +65,6 @@ from streams.adapters.postgres_status import PostgresStatus
 from streams.adapters.postgres_views import PostgresServed, PostgresViewReports, PostgresViews
 from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
-from streams.adapters.tantivy_view import TantivyView
 from streams.adapters.uri_source import HttpsUriSource
 from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
@@ -80,14 +81,18 @@ from streams.intake.restored import check_not_behind
 from streams.lifecycle.handler import Project
 from streams.operator.counting import CountOpen
 from streams.operator.duty import Duty
+from streams.operator.each import EachGeneration
 from streams.operator.gate.run import RunGates
 from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
 from streams.operator.redrive import Redrive
-from streams.operator.verify import Verify
+from streams.operator.verify import Subject, Verify
 from streams.operator.views import CompareView
 from streams.outcome import FailedDocument, FailedQuestion
+from streams.ports import Encoder, Generation
+from streams.retrieve.generations import Opened, OpenGenerations
 from streams.retrieve.handler import Retrieve
+from streams.routed import ByGeneration
 from streams.runtime.consumer import SafeConsumer
 from streams.runtime.outages import KAFKA, Outages, Probe
 from streams.runtime.runner import Sender
@@ -99,7 +104,6 @@ if TYPE_CHECKING:
     from opensearchpy import AsyncOpenSearch
 
     from streams.adapters.opensearch_index import OpensearchIndex
-    from streams.adapters.openvino_encoder import OpenvinoEncoder
 
 _DATABASE_WAIT_S = 30.0
 _COMPARE_AGAIN_S = 1.0
@@ -120,20 +124,15 @@ class SystemClock:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Generation:
-    """The index generation that a worker serves, as its row says."""
-
-    name: str
-    chunker: str
-    embedder: str
-    dim: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Parts:
     """What several stages of one process share. `resources` closes all of it.
 
-    `duties` run beside the stages, as `views` and `feeds` do.
+    Attributes:
+        generation: that this process embeds and indexes.
+        live: that generation answers, so this process works in the live lane, not in a replay.
+        catalogue: all generations.
+        searches: those that this process searches; None: it searches none.
+        duties: run beside the stages, as `feeds` and `searches` do.
     """
 
     settings: WorkerSettings
@@ -142,9 +141,12 @@ class Parts:
     blobs: ObjectStore
     valkey: Valkey
     generation: Generation
+    live: bool
+    catalogue: PostgresCatalogue
     clock: SystemClock
     resources: AsyncExitStack
-    views: list[TantivyView] = field(default_factory=list)
+    encoders: Encoders
+    searches: list[OpenGenerations] = field(default_factory=list)
     feeds: list[ControlFeed] = field(default_factory=list)
     duties: list[Duty] = field(default_factory=list)
     opensearch: "list[AsyncOpenSearch]" = field(default_factory=list)
@@ -194,25 +196,19 @@ class Parts:
         lease_s = self.settings.question_lease_ms / 1000
         return PostgresQuestions(pool=self.pool, worker=f"{stage}/{self.worker}", lease_s=lease_s)
 
-    def encoder(self, on_encoded: Callable[[int, float], None]) -> "OpenvinoEncoder":
-        """Load the generation's encoder.
+    def encoder(self, generation: Generation, lane: str) -> Encoder:
+        """Return the encoder of a generation, which is opened once for each lane: `ingest`, `query` or `score`.
 
         Raises:
-            Fatal: the generation wants another one, or its files are not there.
+            Fatal: there is no such embedder here, or a part of it is missing.
         """
-        # here, because the model's runtime costs time and memory, which workers without a model shall not pay
-        from streams.adapters.openvino_encoder import OpenvinoEncoder
 
-        encoder = OpenvinoEncoder.load(
-            self.settings.model_dir, threads=self.settings.encoder_threads, on_encoded=on_encoded
-        )
-        if (encoder.name, encoder.dim) != (self.generation.embedder, self.generation.dim):
-            raise Fatal(
-                f"generation {self.generation.name!r} is embedded by {self.generation.embedder!r} with "
-                f"{self.generation.dim} dimensions; this worker has {encoder.name!r} with {encoder.dim}"
-            )
-        self.resources.push_async_callback(encoder.close)
-        return encoder
+        def on_encoded(n: int, seconds: float) -> None:
+            if lane == "ingest":
+                telemetry.CHUNKS_ENCODED.inc(n)
+            telemetry.ENCODER_SECONDS.labels(lane).inc(seconds)
+
+        return self.encoders.get(generation.embedder, dim=generation.dim, lane=lane, on_encoded=on_encoded)
 
 
 def intake(parts: Parts) -> Stage:
@@ -259,27 +255,25 @@ def chunk(parts: Parts) -> Stage:
             blobs=parts.blobs,
             chunker=parts.generation.chunker,
             clock=parts.clock,
+            generation=None if parts.live else parts.generation.name,
         ),
         slots=pool.n_children,
         # a document may be parsed twice, each time by a child that has to start first
         deadline_s=2 * settings.parse_timeout_ms / 1000 + 120,
-        on_dead_letter=FailedDocument(stage="chunk", clock=parts.clock),
+        on_dead_letter=FailedDocument(
+            stage="chunk", clock=parts.clock, generation=None if parts.live else parts.generation.name
+        ),
     )
 
 
 def embed(parts: Parts) -> Stage:
     """Make vectors."""
-
-    def on_encoded(n: int, seconds: float) -> None:
-        telemetry.CHUNKS_ENCODED.inc(n)
-        telemetry.ENCODER_SECONDS.labels("ingest").inc(seconds)
-
     return Stage(
         name="embed",
         group=f"rag.embed.{parts.generation.name}",
         topic=CHUNKS.named(parts.generation.chunker),
         handler=Embed(
-            encoder=parts.encoder(on_encoded),
+            encoder=parts.encoder(parts.generation, "ingest"),
             generation=parts.chunks_and_vectors,
             documents=parts.documents,
             name=parts.generation.name,
@@ -289,7 +283,7 @@ def embed(parts: Parts) -> Stage:
         slots=16,
         # the largest document has 20,000 chunks, and two old cores encode 30 in a second
         deadline_s=1200,
-        on_dead_letter=FailedDocument(stage="embed", clock=parts.clock),
+        on_dead_letter=FailedDocument(stage="embed", clock=parts.clock, generation=parts.generation.name),
     )
 
 
@@ -303,7 +297,7 @@ def index(parts: Parts) -> Stage:
         slots=4,
         # 20,000 chunks enter the vector index
         deadline_s=900,
-        on_dead_letter=FailedDocument(stage="index", clock=parts.clock),
+        on_dead_letter=FailedDocument(stage="index", clock=parts.clock, generation=parts.generation.name),
     )
 
 
@@ -325,7 +319,7 @@ def index_opensearch(parts: Parts) -> Stage:
         slots=8,
         # 20,000 chunks enter the vector index
         deadline_s=900,
-        on_dead_letter=FailedDocument(stage="index_opensearch", clock=parts.clock),
+        on_dead_letter=FailedDocument(stage="index_opensearch", clock=parts.clock, generation=parts.generation.name),
         needs=(OPENSEARCH,),
     )
 
@@ -336,7 +330,7 @@ def lifecycle(parts: Parts) -> Stage:
         name="lifecycle",
         group="rag.lifecycle",
         topic=LIFECYCLE,
-        handler=Project(status=PostgresStatus(pool=parts.pool)),
+        handler=Project(status=PostgresStatus(pool=parts.pool, alias=parts.settings.generation_alias)),
         slots=8,
         deadline_s=30,
     )
@@ -344,40 +338,26 @@ def lifecycle(parts: Parts) -> Stage:
 
 def retrieve(parts: Parts) -> Stage:
     """Find evidence."""
-
-    def on_encoded(_: int, seconds: float) -> None:
-        telemetry.ENCODER_SECONDS.labels("query").inc(seconds)
-
-    generation = parts.generation
-    feed = KafkaFeed(settings=parts.settings, topic=CHUNKS.named(generation.chunker).name)
-    folder = parts.resources.enter_context(own_slot(parts.settings.lexical_dir))
-    view = TantivyView(folder=folder, feed=feed, blobs=parts.blobs, clock=parts.clock)
-    parts.views.append(view)
-    _report_view(parts, view, f"{socket.gethostname()}:{folder.resolve()}")
-    handler = Retrieve(
-        vectors=CachedVectors(
-            encoder=parts.encoder(on_encoded),
-            cache=parts.valkey,
-            count=lambda source: telemetry.QUESTION_VECTORS.labels(source).inc(),
-        ),
-        dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
-        lexical=view,
-        passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
-        clock=parts.clock,
+    slot = parts.resources.enter_context(own_slot(parts.settings.lexical_dir))
+    views = LexicalViews(folder=slot, settings=parts.settings, blobs=parts.blobs, clock=parts.clock)
+    searches = OpenGenerations(
+        catalogue=parts.catalogue,
+        open=lambda generation: _opened(parts, views, generation),
+        woken=parts.control().woken("generations"),
+        gone=views.forget_all_but,
     )
+    parts.searches.append(searches)
 
     async def exists(name: str) -> bool:
-        return name == generation.name
+        found = await parts.catalogue.find(name)
+        return found is not None and found.state in ("following", "paused")
 
-    async def search(_: str) -> Retrieve:
-        return handler
-
-    _judge(parts, exists, search)
+    _judge(parts, exists, searches.search)
     return Stage(
         name="retrieve",
         group="rag.retrieve",
         topic=QUERIES,
-        handler=handler,
+        handler=ByGeneration(handler=searches.search),
         slots=16,
         deadline_s=30,
         retry_max_s=20,
@@ -398,15 +378,39 @@ def _judge(
     parts.duties.append(Duty(name="gate", round=gates.round, every_s=_DUTY_S, woken=parts.control().woken("gate")))
 
 
-def _report_view(parts: Parts, view: TantivyView, worker: str) -> None:
-    reports = PostgresViewReports(pool=parts.pool, worker=worker, generation=parts.generation.name)
-    documents = PostgresServed(pool=parts.pool, generation=parts.generation.name)
-    compare = CompareView(view=view, documents=documents, reports=reports)
-    woken = parts.control().woken("verify")
-    parts.duties.append(Duty(name="view", round=compare.round, every_s=_DUTY_S, woken=woken))
-    at_once = asyncio.Event()
-    at_once.set()
-    parts.duties.append(Duty(name="view_seen", round=compare.seen, every_s=_VIEW_SEEN_S, woken=at_once))
+@asynccontextmanager
+async def _opened(parts: Parts, views: LexicalViews, generation: Generation) -> AsyncIterator[Opened]:
+    """Make a generation searchable."""
+    encoder = await asyncio.to_thread(parts.encoder, generation, "query")
+    worker = f"{socket.gethostname()}:{views.folder.resolve()}"
+    async with views.following(generation.chunker) as view:
+        search = Retrieve(
+            vectors=CachedVectors(
+                encoder=encoder,
+                cache=parts.valkey,
+                count=lambda source: telemetry.QUESTION_VECTORS.labels(source).inc(),
+            ),
+            dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
+            lexical=view,
+            passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
+            clock=parts.clock,
+        )
+        compare = CompareView(
+            view=view,
+            documents=PostgresServed(pool=parts.pool, generation=generation.name),
+            reports=PostgresViewReports(pool=parts.pool, worker=worker, generation=generation.name),
+        )
+        woken = parts.control().woken("verify")
+        seen_at_once = asyncio.Event()
+        seen_at_once.set()
+        yield Opened(
+            search=search,
+            beside=(
+                view.ended(),
+                Duty(name="view", round=compare.round, every_s=_DUTY_S, woken=woken).run(),
+                Duty(name="view_seen", round=compare.seen, every_s=_VIEW_SEEN_S, woken=seen_at_once).run(),
+            ),
+        )
 
 
 def answerer(parts: Parts) -> Answerer:
@@ -448,21 +452,31 @@ def generate(parts: Parts) -> Stage:
 
 def score(parts: Parts) -> Stage:
     """Rate answers."""
+    handlers: dict[str, Score] = {}
 
-    def on_encoded(_: int, seconds: float) -> None:
-        telemetry.ENCODER_SECONDS.labels("score").inc(seconds)
+    async def handler(name: str) -> Score | None:
+        if name not in handlers:
+            generation = await parts.catalogue.find(name)
+            if generation is None or generation.state not in ("following", "paused"):
+                # what it found is gone, and no answer can be held against it
+                return None
+            handlers[name] = Score(
+                passages=PostgresPassages(pool=parts.pool, generation=name, dim=generation.dim),
+                encoder=LazyEncoder(
+                    name=generation.embedder,
+                    dim=generation.dim,
+                    load=lambda: parts.encoder(generation, "score"),
+                ),
+                scores=PostgresScores(pool=parts.pool),
+                clock=parts.clock,
+            )
+        return handlers[name]
 
-    generation = parts.generation
     return Stage(
         name="score",
         group="rag.score",
         topic=RESULTS,
-        handler=Score(
-            passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
-            encoder=LazyEncoder(name=generation.embedder, dim=generation.dim, load=lambda: parts.encoder(on_encoded)),
-            scores=PostgresScores(pool=parts.pool),
-            clock=parts.clock,
-        ),
+        handler=ByGeneration(handler=handler),
         slots=16,
         deadline_s=60,
     )
@@ -495,33 +509,23 @@ def operator(parts: Parts) -> Stage:
     at_once = asyncio.Event()
     at_once.set()
     parts.duties.append(Duty(name="count", round=count.round, every_s=_COUNT_S, woken=at_once))
-    drift = PrometheusDrift(generation=parts.generation.name)
+    drift = PrometheusDrift()
     verify = Verify(
-        verifications=PostgresVerifications(pool=parts.pool, generation=parts.generation.name),
-        open_log=lambda: nullcontext(_log_side(parts)),
-        tables=PostgresDrift(pool=parts.pool, generation=parts.generation.name),
-        views=PostgresViews(pool=parts.pool, generation=parts.generation.name),
+        verifications=PostgresVerifications(pool=parts.pool),
+        subjects=lambda: _subjects(parts),
         sender=parts.sender,
         observer=drift,
     )
     parts.duties.append(Duty(name="verify", round=verify.round, every_s=_DUTY_S, woken=parts.control().woken("verify")))
-    settings = parts.settings
-    admin = Admin(settings)
-    hops = [KafkaHop(admin=admin, group=group, topic=topic) for group, topic in _ingest_lane(parts)]
-    overdue = MendOverdue(
-        documents=PostgresOverdue(pool=parts.pool, generation=parts.generation.name),
-        walk=Walk(hops=hops, clock=parts.clock),
-        sender=parts.sender,
-        clock=parts.clock,
-        observer=drift,
-        after_s=settings.overdue_after_ms / 1000,
-        at_once_max=settings.overdue_reissues_max,
+    admin = Admin(parts.settings)
+    overdue = EachGeneration(
+        catalogue=parts.catalogue, make=lambda generation: _overdue(parts, admin, drift, generation).round
     )
     parts.duties.append(
         Duty(
             name="overdue",
             round=overdue.round,
-            every_s=settings.overdue_interval_ms / 1000,
+            every_s=parts.settings.overdue_interval_ms / 1000,
             woken=asyncio.Event(),
         )
     )
@@ -540,24 +544,47 @@ def operator(parts: Parts) -> Stage:
     )
 
 
-def _log_side(parts: Parts) -> KafkaDrift:
-    return KafkaDrift(
-        settings=parts.settings,
-        blobs=parts.blobs,
-        chunker=parts.generation.chunker,
-        generation=parts.generation.name,
-        stages=_ingest_lane(parts),
+async def _subjects(parts: Parts) -> Sequence[Subject]:
+    def subject(generation: Generation) -> Subject:
+        log = KafkaDrift(
+            settings=parts.settings,
+            blobs=parts.blobs,
+            chunker=generation.chunker,
+            generation=generation.name,
+            stages=_ingest_lane(generation),
+        )
+        return Subject(
+            generation=generation.name,
+            open_log=lambda: nullcontext(log),
+            tables=PostgresDrift(pool=parts.pool, generation=generation.name),
+            views=PostgresViews(pool=parts.pool, generation=generation.name),
+        )
+
+    return [subject(each) for each in await parts.catalogue.held()]
+
+
+def _overdue(parts: Parts, admin: Admin, observer: PrometheusDrift, generation: Generation) -> MendOverdue:
+    hops = [KafkaHop(admin=admin, group=group, topic=topic) for group, topic in _ingest_lane(generation)]
+    return MendOverdue(
+        generation=generation.name,
+        documents=PostgresOverdue(pool=parts.pool, generation=generation.name),
+        walk=Walk(hops=hops, clock=parts.clock),
+        sender=parts.sender,
+        clock=parts.clock,
+        observer=observer,
+        after_s=parts.settings.overdue_after_ms / 1000,
+        at_once_max=parts.settings.overdue_reissues_max,
     )
 
 
-def _ingest_lane(parts: Parts) -> Sequence[tuple[str, str]]:
+def _ingest_lane(generation: Generation) -> Sequence[tuple[str, str]]:
     """Groups and topics of the stages between acceptance and index, in the order of the flow."""
-    chunker, generation = parts.generation.chunker, parts.generation.name
+    chunker, name = generation.chunker, generation.name
     return (
         ("rag.intake", INGEST.name),
         (f"rag.chunk.{chunker}", DOCUMENTS.name),
-        (f"rag.embed.{generation}", CHUNKS.named(chunker).name),
-        (f"rag.index.{generation}", EMBEDDINGS.named(generation).name),
+        (f"rag.embed.{name}", CHUNKS.named(chunker).name),
+        (f"rag.index.{name}", EMBEDDINGS.named(name).name),
         ("rag.lifecycle", LIFECYCLE.name),
     )
 
@@ -630,7 +657,7 @@ async def run(
                 holders=PostgresHolders(pool=parts.pool, holder=parts.worker),
             )
         )
-        beside: list[Coroutine[Any, Any, None]] = [view.run() for view in parts.views]
+        beside: list[Coroutine[Any, Any, None]] = [searches.run() for searches in parts.searches]
         beside += [feed.run() for feed in parts.feeds]
         return await _beside(working, beside + [duty.run() for duty in parts.duties])
 
@@ -670,7 +697,7 @@ async def _beside(working: "asyncio.Task[int]", others: Sequence[Coroutine[Any, 
 
 async def _caught_up(parts: Parts, stage: Stage) -> None:
     if stage.name == "retrieve":
-        await asyncio.gather(*(view.catch_up() for view in parts.views))
+        await asyncio.gather(*(searches.ready() for searches in parts.searches))
     if stage.name in ("intake", "index"):
         # they write versions into the table
         await _not_behind(parts)
@@ -715,15 +742,22 @@ async def assembled(settings: WorkerSettings, sender: Sender) -> AsyncIterator[P
     """Connect to what the stages share, and close it with the block."""
     async with AsyncExitStack() as resources:
         pool = await resources.enter_async_context(_pool(settings))
+        catalogue = PostgresCatalogue(pool=pool, alias=settings.generation_alias)
+        serving, generation = await _generation(catalogue, settings.generation)
+        encoders = Encoders(settings=settings)
+        resources.push_async_callback(encoders.close)
         yield Parts(
             settings=settings,
             sender=sender,
             pool=pool,
             blobs=ObjectStore(folder=FolderBlobs(settings.objects_dir)),
             valkey=await resources.enter_async_context(connected(settings)),
-            generation=await _generation(pool, settings.generation),
+            generation=generation,
+            live=generation.name == serving,
+            catalogue=catalogue,
             clock=SystemClock(),
             resources=resources,
+            encoders=encoders,
         )
 
 
@@ -737,19 +771,21 @@ async def _pool(settings: WorkerSettings) -> AsyncIterator["asyncpg.Pool[Any]"]:
         pool.terminate()
 
 
-async def _generation(pool: "asyncpg.Pool[Any]", name: str) -> Generation:
-    """Read the generation's row, waiting for a database that is still starting."""
+async def _generation(catalogue: PostgresCatalogue, name: str) -> tuple[str, Generation]:
+    """Return which generation answers, and the one of this process, waiting for a database that is still starting."""
     deadline = time.monotonic() + _DATABASE_WAIT_S
     while True:
         try:
-            row = await pool.fetchrow(
-                "SELECT generation AS name, chunker, embedder, dim FROM generations WHERE generation = $1", name
-            )
+            serving = await catalogue.serving()
+            found = await catalogue.find(name or serving)
             break
-        except Exception as error:
-            if not is_away(error) or time.monotonic() > deadline:
+        except Transient as error:
+            if time.monotonic() > deadline:
                 raise Fatal(f"cannot read the index generation from Postgres: {error}") from error
             await asyncio.sleep(0.5)
-    if row is None:
-        raise Fatal(f"there is no index generation {name!r}; HEADRACE_GENERATION names one of the table `generations`")
-    return Generation(**dict(row))
+    if found is None or found.state not in ("following", "paused"):
+        raise Fatal(
+            f"there is no index generation {name!r} that holds documents; HEADRACE_GENERATION names one of "
+            "`headrace generation list`, or none for the one that answers"
+        )
+    return serving, found

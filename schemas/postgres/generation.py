@@ -2,9 +2,12 @@
 
 import re
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+AnyConnection: TypeAlias = "asyncpg.Connection[Any] | PoolConnectionProxy[Any]"
 
 NAME_PATTERN = re.compile(r"[a-z0-9_]{1,48}")
 """Names of generations and aliases; they become parts of table and topic names."""
@@ -24,9 +27,7 @@ def chunks_table(generation: str) -> str:
     return f"chunks_{generation}"
 
 
-async def create_generation(
-    connection: "asyncpg.Connection[Any]", name: str, chunker: str, embedder: str, dim: int
-) -> None:
+async def create_generation(connection: "AnyConnection", name: str, chunker: str, embedder: str, dim: int) -> None:
     """Make a generation's row and table, in one transaction. Idempotent for the same settings.
 
     Args:
@@ -39,9 +40,8 @@ async def create_generation(
     Raises:
         ValueError: a bad name or dim, or the generation exists with other settings (generations never change).
     """
-    table = chunks_table(name)
-    if not 1 <= dim <= DIM_MAX:
-        raise ValueError(f"dim is {dim!r}; expected 1 to {DIM_MAX}, which is what HNSW can index")
+    chunks_table(name)
+    _check_dim(dim)
     async with connection.transaction():
         made = await connection.fetchval(
             "INSERT INTO generations (generation, chunker, embedder, dim) VALUES ($1, $2, $3, $4) "
@@ -61,11 +61,40 @@ async def create_generation(
                     f"{(chunker, embedder, dim)}; a generation never changes, so choose another name"
                 )
             return
+        await make_table(connection, name, dim)
+
+
+async def make_table(connection: "AnyConnection", name: str, dim: int) -> None:
+    """Make the table of a generation, unless it is there.
+
+    Args:
+        connection: a connection of asyncpg to a migrated database.
+        name: of the generation.
+        dim: length of a vector, 1 to 4000.
+
+    Raises:
+        ValueError: a bad name or dim.
+    """
+    table = chunks_table(name)
+    _check_dim(dim)
+    if await connection.fetchval("SELECT to_regclass($1) IS NULL", table):
         template = files("schemas.postgres").joinpath("generation.sql").read_text("utf-8")
         await connection.execute(template.format(table=table, dim=dim))
 
 
-async def point_alias(connection: "asyncpg.Connection[Any]", alias: str, generation: str) -> None:
+async def drop_table(connection: "AnyConnection", name: str) -> None:
+    """Drop the table of a generation and forget what it served. Idempotent."""
+    await connection.execute(f"DROP TABLE IF EXISTS {chunks_table(name)}")
+    for table in ("live", "reissues", "lexical_views"):
+        await connection.execute(f"DELETE FROM {table} WHERE generation = $1", name)
+
+
+def _check_dim(dim: int) -> None:
+    if not 1 <= dim <= DIM_MAX:
+        raise ValueError(f"dim is {dim!r}; expected 1 to {DIM_MAX}, which is what HNSW can index")
+
+
+async def point_alias(connection: "AnyConnection", alias: str, generation: str) -> None:
     """Let an alias name a generation, which must exist. Idempotent.
 
     Raises:

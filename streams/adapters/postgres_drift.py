@@ -137,7 +137,6 @@ class PostgresVerifications:
     """`VerificationStore` on the tables `verifications` and `findings`."""
 
     pool: "Pool[Any]"
-    generation: str
 
     @asynccontextmanager
     async def next(self) -> AsyncIterator[Verification | None]:
@@ -163,13 +162,15 @@ class PostgresVerifications:
         async with lend(self.pool) as connection:
             await connection.execute("UPDATE verifications SET progress = progress || $2 WHERE id = $1", id, dict(told))
 
-    async def found(self, id: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool) -> None:
+    async def found(
+        self, id: str, generation: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool
+    ) -> None:
         """See `VerificationStore.found`."""
         async with lend(self.pool) as connection:
             await connection.execute(
                 _FOUND,
                 id,
-                self.generation,
+                generation,
                 seen_by,
                 reissued,
                 [each.kind for each in differences],

@@ -13,12 +13,15 @@ PAUSE_MAX_S: Final = 86_400.0
 
 # of a row d of documents; $1 is the generation
 _SERVED: Final = """
-EXISTS (
+(EXISTS (
     SELECT FROM live l
     WHERE (l.generation, l.tenant, l.document) = ($1, d.tenant, d.document)
       AND (l.version > d.latest_version OR (l.version = d.latest_version AND l.deleted = d.deleted))
       AND NOT (d.deleted AND EXISTS (
           SELECT FROM {table} c WHERE (c.tenant, c.document) = (d.tenant, d.document))))
+ OR (d.deleted
+     AND NOT EXISTS (SELECT FROM live l WHERE (l.generation, l.tenant, l.document) = ($1, d.tenant, d.document))
+     AND NOT EXISTS (SELECT FROM {table} c WHERE (c.tenant, c.document) = (d.tenant, d.document))))
 """
 _FAILED: Final = "(d.status = 'failed' AND d.status_version = d.latest_version)"
 

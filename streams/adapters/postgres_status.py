@@ -12,6 +12,7 @@ UPDATE documents SET
     status = $4, status_version = $3, status_rank = $5, stage = $6, failure_reason = $7, failure_message = $8,
     n_chunks = coalesce($9, CASE WHEN status_version = $3 THEN n_chunks END), updated_at = now()
 WHERE tenant = $1 AND document = $2 AND (status_version, status_rank) <= ($3, $5::smallint)
+  AND ($10::text IS NULL OR $10 = (SELECT generation FROM aliases WHERE alias = $11))
 """
 
 _WARN: Final = """
@@ -25,9 +26,15 @@ WHERE tenant = $1 AND document = $2
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresStatus:
-    """`StatusProjection` on the table `documents`."""
+    """`StatusProjection` on the table `documents`.
+
+    Attributes:
+        pool: connections.
+        alias: names the generation that answers.
+    """
 
     pool: "Pool[Any]"
+    alias: str
 
     async def project(self, event: LifecycleChanged) -> None:
         """See `StatusProjection.project`."""
@@ -52,4 +59,6 @@ class PostgresStatus:
                 event.reason if failed else None,
                 event.message if failed else None,
                 event.n_chunks,
+                event.generation,
+                self.alias,
             )

@@ -23,13 +23,14 @@ ORDER BY l.tenant, l.document LIMIT $4
 
 _SEEN: Final = """
 INSERT INTO lexical_views (worker, generation, seen_at) VALUES ($1, $2, now())
-ON CONFLICT (worker) DO UPDATE SET generation = excluded.generation, seen_at = excluded.seen_at
+ON CONFLICT (worker, generation) DO UPDATE SET seen_at = excluded.seen_at
 """
 
 _NEXT: Final = """
 SELECT id::text FROM verifications v
 WHERE state IN ('asked', 'running')
-  AND NOT EXISTS (SELECT FROM view_answers a WHERE a.verification = v.id AND a.worker = $1)
+  AND NOT EXISTS (
+      SELECT FROM view_answers a WHERE (a.verification, a.worker, a.generation) = (v.id, $1, $2))
 ORDER BY asked_at LIMIT 1
 """
 
@@ -43,7 +44,9 @@ ON CONFLICT DO NOTHING
 _FINDINGS: Final = """
 SELECT kind, tenant, document, version, detail FROM findings f
 WHERE verification = $1 AND generation = $2
-  AND EXISTS (SELECT FROM view_answers a WHERE a.verification = f.verification AND a.worker = f.seen_by)
+  AND EXISTS (
+      SELECT FROM view_answers a
+      WHERE (a.verification, a.worker, a.generation) = (f.verification, f.seen_by, f.generation))
 ORDER BY tenant, document, kind, seen_by
 """
 
@@ -99,7 +102,7 @@ class PostgresViewReports:
     async def next(self) -> str | None:
         """See `ViewReports.next`."""
         async with lend(self.pool) as connection:
-            found = await connection.fetchval(_NEXT, self.worker)
+            found = await connection.fetchval(_NEXT, self.worker, self.generation)
         return None if found is None else str(found)
 
     async def answer(self, verification: str, differences: Sequence[Difference]) -> None:
@@ -117,9 +120,11 @@ class PostgresViewReports:
                 [each.detail for each in differences],
             )
             await connection.execute(
-                "INSERT INTO view_answers (verification, worker) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                "INSERT INTO view_answers (verification, worker, generation) VALUES ($1, $2, $3) "
+                "ON CONFLICT DO NOTHING",
                 verification,
                 self.worker,
+                self.generation,
             )
 
 
@@ -144,7 +149,11 @@ class PostgresViews:
     async def answered(self, verification: str) -> Collection[str]:
         """See `Views.answered`."""
         async with lend(self.pool) as connection:
-            rows = await connection.fetch("SELECT worker FROM view_answers WHERE verification = $1", verification)
+            rows = await connection.fetch(
+                "SELECT worker FROM view_answers WHERE verification = $1 AND generation = $2",
+                verification,
+                self.generation,
+            )
         return {row["worker"] for row in rows}
 
     async def found(self, verification: str) -> Sequence[Difference]:
@@ -166,7 +175,8 @@ class PostgresViews:
         async with lend(self.pool) as connection:
             await connection.execute(
                 "UPDATE findings f SET reissued_at = now() WHERE verification = $1 AND generation = $2 AND EXISTS "
-                "(SELECT FROM view_answers a WHERE a.verification = f.verification AND a.worker = f.seen_by)",
+                "(SELECT FROM view_answers a WHERE (a.verification, a.worker, a.generation) = "
+                "(f.verification, f.seen_by, f.generation))",
                 verification,
                 self.generation,
             )

@@ -13,9 +13,7 @@ from streams.operator.views import KINDS as VIEW_KINDS
 
 @dataclass(frozen=True, kw_only=True)
 class PrometheusDrift:
-    """`DriftObserver` on the metrics of this process, for one generation."""
-
-    generation: str
+    """`DriftObserver` on the metrics of this process."""
 
     def __post_init__(self) -> None:
         # a counter that first shows at 1 does not show that it rose
@@ -37,7 +35,7 @@ class PrometheusDrift:
         """See `DriftObserver.mended`."""
         telemetry.OVERDUE_MENDED.inc(n)
 
-    def covered(self, coverage: Coverage) -> None:
+    def covered(self, generation: str, coverage: Coverage) -> None:
         """See `DriftObserver.covered`."""
         missing = coverage.n_documents - coverage.n_covered - coverage.n_failed
         states = {
@@ -47,4 +45,4 @@ class PrometheusDrift:
             "overdue": coverage.n_overdue,
         }
         for state, n in states.items():
-            telemetry.COVERAGE.labels(self.generation, state).set(n)
+            telemetry.COVERAGE.labels(generation, state).set(n)

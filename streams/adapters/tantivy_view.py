@@ -83,6 +83,7 @@ class TantivyView:
         self._index: TantivyIndex | None = None
         self._started = asyncio.Event()
         self._failure: BaseException | None = None
+        self._ended = asyncio.Event()
         # tantivy has one writer; searches have threads of their own, so that a commit does not hold them up
         self._writing = ThreadPoolExecutor(1, thread_name_prefix="lexical-write")
         self._searching = ThreadPoolExecutor(2, thread_name_prefix="lexical-search")
@@ -104,7 +105,14 @@ class TantivyView:
         finally:
             self._caught_up = False
             self._started.set()
+            self._ended.set()
             await self._close()
+
+    async def ended(self) -> None:
+        """Wait until `run` ends, and raise what it raised."""
+        await self._ended.wait()
+        if self._failure is not None:
+            raise self._failure
 
     async def catch_up(self) -> None:
         """Wait until all that stood in the topic when `run` began can be found.

@@ -25,6 +25,7 @@ class ChunkDocument:
         blobs: keeps parsed texts.
         chunker: name of the chunker, as in its topic.
         clock: stamps what was done.
+        generation: for which it is cut; None: for all.
     """
 
     parser: Parser
@@ -32,6 +33,7 @@ class ChunkDocument:
     blobs: Blobs
     chunker: str
     clock: Clock
+    generation: str | None = None
 
     async def __call__(self, record: Inbound[DocumentAccepted]) -> AsyncIterator[Outbound | Flush]:
         """Publish the chunks, or the tombstone, and say so; `superseded` where a newer version exists."""
@@ -49,7 +51,15 @@ class ChunkDocument:
             yield became("superseded", key, version, stage="chunk", clock=self.clock)
             return
         yield Outbound(topic=topic, key=key.encode(), event=chunked, version=version)
-        yield became("chunked", key, version, n_chunks=len(chunked.chunks), stage="chunk", clock=self.clock)
+        yield became(
+            "chunked",
+            key,
+            version,
+            stage="chunk",
+            clock=self.clock,
+            generation=self.generation,
+            n_chunks=len(chunked.chunks),
+        )
 
     async def _chunked(self, key: DocumentKey, event: DocumentAccepted) -> DocumentChunked:
         source = event.text if event.content is None else event.content

@@ -25,6 +25,6 @@ class DriftObserver(Protocol):
         """So many versions that were overdue are served."""
         ...
 
-    def covered(self, coverage: "Coverage") -> None:
-        """How far the generation has come."""
+    def covered(self, generation: str, coverage: "Coverage") -> None:
+        """How far a generation has come."""
         ...

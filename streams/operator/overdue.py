@@ -116,6 +116,7 @@ class MendOverdue:
     """Has what is overdue done again.
 
     Attributes:
+        generation: whose.
         documents: the tables.
         walk: says what waits for no stage.
         sender: takes re-issues.
@@ -125,6 +126,7 @@ class MendOverdue:
         at_once_max: re-issues of one round.
     """
 
+    generation: str
     documents: OverdueStore
     walk: Walk
     sender: Sender
@@ -142,7 +144,7 @@ class MendOverdue:
             Transient: Kafka or Postgres is away.
         """
         self.observer.mended(await self.documents.settle())
-        self.observer.covered(await self.documents.coverage())
+        self.observer.covered(self.generation, await self.documents.coverage())
         passed_ms = await self.walk.passed_ms()
         if passed_ms is None:
             return

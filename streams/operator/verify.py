@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -86,8 +86,10 @@ class VerificationStore(Protocol):
         """Say how far it is."""
         ...
 
-    async def found(self, id: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool) -> None:
-        """Keep findings; the same one again changes nothing but when it was re-issued."""
+    async def found(
+        self, id: str, generation: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool
+    ) -> None:
+        """Keep findings of a generation; the same one again changes nothing but when it was re-issued."""
         ...
 
     async def finish(self, id: str, told: Mapping[str, Any], *, why: str | None = None) -> None:
@@ -96,14 +98,41 @@ class VerificationStore(Protocol):
 
 
 @dataclass(frozen=True, kw_only=True)
+class Subject:
+    """A generation, as a verification looks at it.
+
+    Attributes:
+        generation: its name.
+        open_log: gives a log that was not read yet.
+        tables: the other side.
+        views: compare themselves meanwhile.
+    """
+
+    generation: str
+    open_log: Callable[[], AbstractAsyncContextManager[LogSide]]
+    tables: TableSide
+    views: Views
+
+
+@dataclass(slots=True, kw_only=True)
+class _Compared:
+    """What was found of one generation."""
+
+    subject: Subject
+    n_documents: int
+    found: list[Difference]
+    by_views: Sequence[Difference]
+    n_views: int
+    silent: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Verify:
     """Carries out verifications.
 
     Attributes:
         verifications: what was asked for.
-        open_log: gives a log that was not read yet.
-        tables: the other side.
-        views: compare themselves meanwhile.
+        subjects: returns the generations that are to be looked at.
         sender: takes re-issues.
         observer: is told what was found.
         second_look_s: pause before it.
@@ -112,9 +141,7 @@ class Verify:
     """
 
     verifications: VerificationStore
-    open_log: Callable[[], AbstractAsyncContextManager[LogSide]]
-    tables: TableSide
-    views: Views
+    subjects: Callable[[], Awaitable[Sequence[Subject]]]
     sender: Sender
     observer: DriftObserver
     second_look_s: float = SECOND_LOOK_S
@@ -141,51 +168,75 @@ class Verify:
                     await self.verifications.finish(asked.id, {}, why=why)
 
     async def _carry_out(self, asked: Verification) -> None:
-        views = await self.views.alive()
-        async with self.open_log() as log:
-            logged = await log.look()
-            await self.verifications.progress(asked.id, {"n_logged": len(logged)})
-            stored = await self.tables.look()
-            keys = logged.keys() | stored.keys()
-            await self.verifications.progress(asked.id, {"n_documents": len(keys)})
-            suspects = {key for key in keys if self._differences(key, logged, stored)}
-            found = await self._second_look(log, suspects) if suspects else []
-        silent = await self._silent(asked.id, views)
-        by_views = await self.views.found(asked.id)
+        compared = [await self._compared(asked.id, subject) for subject in await self.subjects()]
+        differences = [each for one in compared for each in (*one.by_views, *one.found)]
         if asked.repair:
-            versions = {each.key: each.version for each in (*by_views, *found)}
+            versions: dict[DocumentKey, int] = {}
+            for each in differences:
+                versions[each.key] = max(each.version, versions.get(each.key, 0))
             await reissue(self.sender, versions)
             self.observer.reissued("repair", len(versions))
-            await self.views.reissued(asked.id)
-        await self.verifications.found(asked.id, found[:FINDINGS_MAX], seen_by="operator", reissued=asked.repair)
-        kinds = Counter(each.kind for each in (*found, *by_views))
+        for one in compared:
+            if asked.repair:
+                await one.subject.views.reissued(asked.id)
+            await self.verifications.found(
+                asked.id,
+                one.subject.generation,
+                one.found[:FINDINGS_MAX],
+                seen_by="operator",
+                reissued=asked.repair,
+            )
+        kinds = Counter(each.kind for each in differences)
         self.observer.found(kinds)
         told = {
-            "n_documents": len(keys),
-            "n_views": len(views) - len(silent),
-            "silent_views": silent,
-            "n_differences": len(found) + len(by_views),
+            "n_documents": max((one.n_documents for one in compared), default=0),
+            "generations": [one.subject.generation for one in compared],
+            "n_views": sum(one.n_views - len(one.silent) for one in compared),
+            "silent_views": sorted({worker for one in compared for worker in one.silent}),
+            "n_differences": len(differences),
             "kinds": dict(kinds),
         }
         await self.verifications.finish(asked.id, told)
         _log.info("verified", verification=asked.id, repair=asked.repair, **told)
 
-    async def _silent(self, id: str, views: Collection[str]) -> list[str]:
+    async def _compared(self, id: str, subject: Subject) -> _Compared:
+        views = await subject.views.alive()
+        async with subject.open_log() as log:
+            logged = await log.look()
+            await self.verifications.progress(id, {"generation": subject.generation, "n_logged": len(logged)})
+            stored = await subject.tables.look()
+            keys = logged.keys() | stored.keys()
+            await self.verifications.progress(id, {"n_documents": len(keys)})
+            suspects = {key for key in keys if self._differences(key, logged, stored)}
+            found = await self._second_look(log, subject.tables, suspects) if suspects else []
+        silent = await self._silent(id, subject.views, views)
+        return _Compared(
+            subject=subject,
+            n_documents=len(keys),
+            found=found,
+            by_views=await subject.views.found(id),
+            n_views=len(views),
+            silent=silent,
+        )
+
+    async def _silent(self, id: str, of: Views, views: Collection[str]) -> list[str]:
         """Wait for these views; return those that did not answer in time, or went away before they did."""
         deadline = asyncio.get_running_loop().time() + self.views_wait_s
-        while waiting := set(views) - set(await self.views.answered(id)):
-            alive = await self.views.alive()
+        while waiting := set(views) - set(await of.answered(id)):
+            alive = await of.alive()
             if waiting.isdisjoint(alive) or asyncio.get_running_loop().time() >= deadline:
                 break
             await asyncio.sleep(_POLL_S)
         return sorted(waiting)
 
-    async def _second_look(self, log: LogSide, suspects: Collection[DocumentKey]) -> list[Difference]:
+    async def _second_look(
+        self, log: LogSide, tables: TableSide, suspects: Collection[DocumentKey]
+    ) -> list[Difference]:
         """Return what still differs, without what is on its way."""
         await asyncio.sleep(self.second_look_s)
         busy = await log.lag() > 0
         # the tables first: what the log has got since is newer than they are, and shows as a lag
-        stored = await self.tables.look(suspects)
+        stored = await tables.look(suspects)
         logged = await log.look()
         found = []
         for key in suspects:

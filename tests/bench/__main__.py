@@ -188,8 +188,8 @@ async def latencies(stack: Stack, questions: Sequence[str], folder: Path) -> Non
     os.environ.update(stack.environment, HEADRACE_LEXICAL_DIR=str(folder / "lexical"), **UNCACHED)
     async with wiring.assembled(WorkerSettings(), MemoryPublisher()) as parts:
         retrieve = wiring.retrieve(parts).handler
-        view = asyncio.create_task(parts.views[0].run())
-        await parts.views[0].catch_up()
+        view = asyncio.create_task(parts.searches[0].run())
+        await parts.searches[0].ready()
         headers = {"Authorization": "Bearer acme-key"}
         stacked, direct = [], []
         async with httpx.AsyncClient(base_url=stack.url, headers=headers, timeout=60) as client:

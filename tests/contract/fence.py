@@ -82,7 +82,7 @@ def postgres_fence(pool: "asyncpg.Pool[Any]", *, exact_max_rows: int = 2_000) ->
 
     return Fence(
         documents=PostgresDocuments(pool=pool),
-        status=PostgresStatus(pool=pool),
+        status=PostgresStatus(pool=pool, alias="live"),
         generation=PostgresGeneration(pool=pool, generation="g1", dim=4),
         ranker=PgvectorRanker(pool=pool, generation="g1", exact_max_rows=exact_max_rows),
         passages=PostgresPassages(pool=pool, generation="g1", dim=4),

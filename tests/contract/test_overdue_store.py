@@ -19,6 +19,7 @@ NOT_LIVE = Known(latest=3)
 BEHIND = Known(latest=3, live=(2, False))
 FAILED = Known(latest=3, live=(2, False), failed=True)
 DELETED = Known(latest=3, deleted=True, live=(3, True))
+NEVER_SERVED = Known(latest=3, deleted=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +93,6 @@ def tables(request: pytest.FixtureRequest) -> Tables:
         NOT_LIVE,
         BEHIND,
         Known(latest=3, live=(3, True)),
-        Known(latest=3, deleted=True),
         Known(latest=3, deleted=True, live=(2, False)),
         Known(latest=3, deleted=True, live=(3, False)),
         Known(latest=3, deleted=True, live=(3, True), left=True),
@@ -107,7 +107,9 @@ async def test_what_is_not_served_is_overdue_after_its_time(tables: Tables, know
     assert await tables.take() == [("guide", 3, 1)]
 
 
-@pytest.mark.parametrize("known", [SERVED, FAILED, DELETED, Known(latest=2, live=(3, False)), Known(latest=0)])
+@pytest.mark.parametrize(
+    "known", [SERVED, FAILED, DELETED, NEVER_SERVED, Known(latest=2, live=(3, False)), Known(latest=0)]
+)
 async def test_what_is_served_failed_or_never_accepted_is_not_overdue(tables: Tables, known: Known) -> None:
     await tables.put(GUIDE, known, 10 * AFTER_S)
 

@@ -80,7 +80,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
         ]
         return row["state"], row["why"], row["progress"], findings
 
-    return Bench(store=PostgresVerifications(pool=pool, generation="g1"), ask=ask, lapse=lapse, shown=shown)
+    return Bench(store=PostgresVerifications(pool=pool), ask=ask, lapse=lapse, shown=shown)
 
 
 async def test_what_waits_longest_is_taken_first_and_by_one_alone(bench: Bench) -> None:
@@ -142,9 +142,9 @@ async def test_findings_are_kept_once_and_say_whether_they_are_done_again(bench:
     await bench.ask(FIRST, True)
     await bench.taken()
 
-    await bench.store.found(FIRST, [MISSING], seen_by="operator", reissued=False)
+    await bench.store.found(FIRST, "g1", [MISSING], seen_by="operator", reissued=False)
     assert (await bench.shown(FIRST))[3] == [(MISSING, False)]
-    await bench.store.found(FIRST, [MISSING], seen_by="operator", reissued=True)
+    await bench.store.found(FIRST, "g1", [MISSING], seen_by="operator", reissued=True)
     assert (await bench.shown(FIRST))[3] == [(MISSING, True)]
-    await bench.store.found(FIRST, [MISSING], seen_by="operator", reissued=False)
+    await bench.store.found(FIRST, "g1", [MISSING], seen_by="operator", reissued=False)
     assert (await bench.shown(FIRST))[3] == [(MISSING, True)]

@@ -24,6 +24,8 @@ class Known:
 
     @property
     def served(self) -> bool:
+        if self.live is None and self.deleted:
+            return not self.left
         if self.live is None or self.live < (self.latest, False):
             return False
         is_same = self.live[0] > self.latest or self.live[1] == self.deleted
@@ -102,5 +104,5 @@ class MemoryDriftObserver:
     def mended(self, n: int) -> None:
         self.n_mended += n
 
-    def covered(self, coverage: Coverage) -> None:
+    def covered(self, generation: str, coverage: Coverage) -> None:
         self.coverage = coverage

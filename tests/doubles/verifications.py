@@ -37,8 +37,10 @@ class MemoryVerifications:
     async def progress(self, id: str, told: Mapping[str, Any]) -> None:
         self.told.setdefault(id, {}).update(told)
 
-    async def found(self, id: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool) -> None:
-        self.findings[id] = list(differences)
+    async def found(
+        self, id: str, generation: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool
+    ) -> None:
+        self.findings.setdefault(id, []).extend(differences)
         if reissued:
             self.reissued.add(id)
 

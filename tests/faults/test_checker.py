@@ -166,6 +166,15 @@ def test_a_cancelled_question_keeps_what_was_heard_of_its_answer() -> None:
     assert violations("hello", "hel") == ["I5 stored"]
 
 
+def test_an_answer_that_the_row_tells_may_come_before_all_its_tokens() -> None:
+    told = changed(without(clean(), "score"), {"event": "answer"}, place=None)
+    short = [e for e in told if e.get("data") != {"text": "lo"}]
+    wrong = changed(short, {"data": {"text": "hel"}}, data={"text": "hal"})
+
+    assert check(short).violations == []
+    assert [each.split(":")[0] for each in check(wrong).violations] == ["I5 tokens"]
+
+
 def test_a_question_that_was_rejected_has_no_end() -> None:
     assert check([*clean(), question("refused", "", None, state="rejected")]).violations == []
 

@@ -21,7 +21,7 @@ def test_what_is_found_and_done_is_counted() -> None:
     }
     before = {each: sample(each[0], **{each[1]: each[2]}) for each in counted}
     mended = sample("headrace_overdue_mended_total")
-    drift = PrometheusDrift(generation="g9")
+    drift = PrometheusDrift()
 
     drift.found({"orphaned": 2})
     drift.reissued("repair", 3)
@@ -33,7 +33,7 @@ def test_what_is_found_and_done_is_counted() -> None:
 
 
 def test_documents_of_a_generation_are_covered_failed_or_missing() -> None:
-    PrometheusDrift(generation="g9").covered(Coverage(n_documents=10, n_covered=6, n_failed=1, n_overdue=2))
+    PrometheusDrift().covered("g9", Coverage(n_documents=10, n_covered=6, n_failed=1, n_overdue=2))
 
     shown = [
         sample("headrace_coverage_documents", generation="g9", state=state)
@@ -43,7 +43,7 @@ def test_documents_of_a_generation_are_covered_failed_or_missing() -> None:
 
 
 def test_every_kind_of_drift_and_every_reissue_shows_from_the_start() -> None:
-    PrometheusDrift(generation="g9")
+    PrometheusDrift()
 
     shown = {
         sample.labels["kind"]

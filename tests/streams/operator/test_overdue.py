@@ -30,6 +30,7 @@ class Bench:
     def __post_init__(self) -> None:
         self.tables = MemoryOverdue(clock=self.clock)
         self.mend = MendOverdue(
+            generation="g1",
             documents=self.tables,
             walk=Walk(hops=self.hops, clock=self.clock),
             sender=self.publisher,

@@ -10,7 +10,7 @@ import pytest
 from schemas.topics import INGEST
 from streams.errors import Transient
 from streams.operator.drift import Difference, Logged, Stored
-from streams.operator.verify import LogSide, Verification, Verify
+from streams.operator.verify import LogSide, Subject, Verification, Verify
 from tests.doubles.overdue import MemoryDriftObserver
 from tests.doubles.publisher import MemoryPublisher
 from tests.doubles.verifications import MemoryLogSide, MemoryTableSide, MemoryVerifications
@@ -45,11 +45,19 @@ class Bench:
         async def open_log() -> AsyncIterator[LogSide]:
             yield log
 
-        verify = Verify(
-            verifications=self.verifications,
+        subject = Subject(
+            generation="g1",
             open_log=open_log,
             tables=MemoryTableSide(looks=[{KEY: each} for each in self.tables]),
             views=self.views,
+        )
+
+        async def subjects() -> list[Subject]:
+            return [subject]
+
+        verify = Verify(
+            verifications=self.verifications,
+            subjects=subjects,
             sender=self.publisher,
             observer=self.observer,
             views_wait_s=self.views_wait_s,

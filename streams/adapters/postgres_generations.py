@@ -1,0 +1,168 @@
+"""What is wanted of index generations, in Postgres."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from schemas.postgres.generation import drop_table, make_table, point_alias
+from streams.adapters.postgres import Pool, lend, transaction
+from streams.adapters.postgres_catalogue import COLUMNS, generation_of
+from streams.adapters.postgres_views import SEEN_S
+from streams.lifecycle.rank import STATUS_RANKS
+from streams.operator.generations import Readiness, Switch
+from streams.ports import Generation
+
+_SWITCH: Final = """
+SELECT id::text, generation, previous, forced, state FROM switches
+WHERE alias = $1 AND state IN ('asked', 'moved') ORDER BY asked_at LIMIT 1
+"""
+
+# A version that a generation has indexed while it did not answer left no trace in the status. Events that come from
+# now on do, for the alias has moved; so what is missed here is told by them.
+_SETTLE: Final = """
+UPDATE documents d SET
+    status = CASE WHEN l.deleted THEN 'deleted' ELSE 'indexed' END, status_version = l.version,
+    status_rank = CASE WHEN l.deleted THEN $3::smallint ELSE $2::smallint END,
+    stage = 'index', failure_reason = NULL, failure_message = NULL, n_chunks = l.n_chunks, updated_at = now()
+FROM live l
+WHERE l.generation = $1 AND (d.tenant, d.document) = (l.tenant, l.document) AND l.version = d.latest_version
+  AND l.deleted = d.deleted AND (d.status_version, d.status_rank) < (l.version, $2::smallint)
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PostgresGenerations:
+    """`GenerationRows` on `generations`, `switches`, `aliases` and `documents`.
+
+    Attributes:
+        pool: connections.
+        alias: names the generation that answers.
+    """
+
+    pool: "Pool[Any]"
+    alias: str
+
+    async def wanted(self, state: Literal["asked", "dropping"]) -> Sequence[Generation]:
+        """See `GenerationRows.wanted`."""
+        async with lend(self.pool) as connection:
+            rows = await connection.fetch(
+                f"SELECT {COLUMNS} FROM generations WHERE state = $1 ORDER BY created_at, name", state
+            )
+        return [generation_of(row) for row in rows]
+
+    async def made(self, name: str, dim: int) -> None:
+        """See `GenerationRows.made`.
+
+        Raises:
+            ValueError: vectors that no index can hold.
+        """
+        async with transaction(self.pool) as connection:
+            await make_table(connection, name, dim)
+            await connection.execute(
+                "UPDATE generations SET dim = $2, state = 'following' WHERE generation = $1 AND state = 'asked'",
+                name,
+                dim,
+            )
+
+    async def failed(self, name: str, why: str) -> None:
+        """See `GenerationRows.failed`."""
+        async with lend(self.pool) as connection:
+            await connection.execute(
+                "UPDATE generations SET state = 'failed', why = $2 WHERE generation = $1 AND state = 'asked'", name, why
+            )
+
+    async def waits(self, name: str, why: str) -> None:
+        """See `GenerationRows.waits`."""
+        async with lend(self.pool) as connection:
+            await connection.execute("UPDATE generations SET why = $2 WHERE generation = $1", name, why)
+
+    async def open_questions(self, name: str) -> int:
+        """See `GenerationRows.open_questions`."""
+        async with lend(self.pool) as connection:
+            return int(
+                await connection.fetchval(
+                    "SELECT count(*) FROM queries WHERE state IN ('pending', 'claimed') AND generation = $1", name
+                )
+            )
+
+    async def chunker_needed(self, chunker: str, but_for: str) -> bool:
+        """See `GenerationRows.chunker_needed`."""
+        async with lend(self.pool) as connection:
+            return bool(
+                await connection.fetchval(
+                    "SELECT EXISTS (SELECT FROM generations WHERE chunker = $1 AND generation <> $2 "
+                    "AND state IN ('asked', 'following', 'paused', 'dropping'))",
+                    chunker,
+                    but_for,
+                )
+            )
+
+    async def dropped(self, name: str) -> None:
+        """See `GenerationRows.dropped`."""
+        async with transaction(self.pool) as connection:
+            await drop_table(connection, name)
+            await connection.execute("UPDATE generations SET state = 'dropped', why = NULL WHERE generation = $1", name)
+
+    async def switch(self) -> Switch | None:
+        """See `GenerationRows.switch`."""
+        async with lend(self.pool) as connection:
+            row = await connection.fetchrow(_SWITCH, self.alias)
+        return None if row is None else Switch(**dict(row))
+
+    async def readiness(self, name: str) -> Readiness:
+        """See `GenerationRows.readiness`."""
+        async with lend(self.pool) as connection:
+            row = await connection.fetchrow(
+                "SELECT n_documents - n_covered - n_failed AS n_missing FROM coverage WHERE generation = $1", name
+            )
+            seen = await connection.fetch(
+                "SELECT worker, bool_or(generation = $2) AS ready FROM lexical_views "
+                "WHERE seen_at > now() - make_interval(secs => $1) GROUP BY worker",
+                SEEN_S,
+                name,
+            )
+        return Readiness(
+            n_missing=row["n_missing"] if row else 0,
+            workers={each["worker"] for each in seen},
+            ready={each["worker"] for each in seen if each["ready"]},
+        )
+
+    async def move(self, switch: Switch) -> bool:
+        """See `GenerationRows.move`."""
+        async with transaction(self.pool) as connection:
+            named = await connection.fetchval("SELECT generation FROM aliases WHERE alias = $1 FOR UPDATE", self.alias)
+            held = await connection.fetchval(
+                "SELECT state IN ('following', 'paused') FROM generations WHERE generation = $1 FOR UPDATE",
+                switch.generation,
+            )
+            if named != switch.previous or not held:
+                return False
+            await point_alias(connection, self.alias, switch.generation)
+            await connection.execute(
+                "UPDATE switches SET state = 'moved', why = NULL, moved_at = now() WHERE id = $1", switch.id
+            )
+        return True
+
+    async def settle(self, switch: Switch) -> None:
+        """See `GenerationRows.settle`."""
+        async with transaction(self.pool) as connection:
+            await connection.execute("SET LOCAL statement_timeout = '120s'")
+            await connection.execute(_SETTLE, switch.generation, STATUS_RANKS["indexed"], STATUS_RANKS["deleted"])
+            await connection.execute(
+                "UPDATE switches SET state = 'done', finished_at = now() WHERE id = $1 AND state = 'moved'", switch.id
+            )
+
+    async def switch_waits(self, switch: Switch, why: str) -> None:
+        """See `GenerationRows.switch_waits`."""
+        async with lend(self.pool) as connection:
+            await connection.execute("UPDATE switches SET why = $2 WHERE id = $1 AND state = 'asked'", switch.id, why)
+
+    async def refuse(self, switch: Switch, why: str) -> None:
+        """See `GenerationRows.refuse`."""
+        async with lend(self.pool) as connection:
+            await connection.execute(
+                "UPDATE switches SET state = 'refused', why = $2, finished_at = now() "
+                "WHERE id = $1 AND state = 'asked'",
+                switch.id,
+                why,
+            )

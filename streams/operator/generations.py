@@ -1,0 +1,202 @@
+"""Carries out what is wanted of index generations: makes them, moves the alias, and drops what they owned."""
+
+from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import structlog
+
+from streams.errors import Fatal, Unprocessable
+from streams.ports import Generation
+
+_log = structlog.get_logger(__name__)
+
+
+class InUse(Exception):
+    """What is to be dropped is still read; the text says by whom."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """That another generation shall answer.
+
+    Attributes:
+        id: of the request.
+        generation: that shall answer.
+        previous: that answered when it was asked for.
+        forced: documents that it does not serve yet are no hindrance.
+        state: asked, or moved: the alias names it, and the documents' statuses are still to follow.
+    """
+
+    id: str
+    generation: str
+    previous: str
+    forced: bool
+    state: Literal["asked", "moved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Readiness:
+    """Whether a generation can answer.
+
+    Attributes:
+        n_missing: documents that it does not serve in their latest version, without those that failed for good.
+        workers: retrieval workers that live.
+        ready: those of them that can search it.
+    """
+
+    n_missing: int
+    workers: Collection[str]
+    ready: Collection[str]
+
+
+class GenerationRows(Protocol):
+    """Index generations and switches as they are wanted. Methods raise `Transient` when the store is away."""
+
+    async def wanted(self, state: Literal["asked", "dropping"]) -> Sequence[Generation]:
+        """Return the generations in this state, the oldest first."""
+        ...
+
+    async def made(self, name: str, dim: int) -> None:
+        """Make the table of one that was asked for, and let it be followed. Idempotent."""
+        ...
+
+    async def failed(self, name: str, why: str) -> None:
+        """It cannot be made."""
+        ...
+
+    async def waits(self, name: str, why: str) -> None:
+        """Say what the dropping of a generation waits for."""
+        ...
+
+    async def open_questions(self, name: str) -> int:
+        """Return how many accepted questions name it and have not ended."""
+        ...
+
+    async def chunker_needed(self, chunker: str, but_for: str) -> bool:
+        """Tell whether another generation reads the chunks of a chunker."""
+        ...
+
+    async def dropped(self, name: str) -> None:
+        """Drop its table, and forget all that it served. Idempotent."""
+        ...
+
+    async def switch(self) -> Switch | None:
+        """Return the switch that is under way."""
+        ...
+
+    async def readiness(self, name: str) -> Readiness:
+        """Return whether a generation can answer."""
+        ...
+
+    async def move(self, switch: Switch) -> bool:
+        """Let the alias name the switch's generation, unless it does not name `previous` any more; that is refused."""
+        ...
+
+    async def settle(self, switch: Switch) -> None:
+        """Let the statuses of documents speak of the generation that answers now, and finish the switch."""
+        ...
+
+    async def switch_waits(self, switch: Switch, why: str) -> None:
+        """Say what a switch waits for."""
+        ...
+
+    async def refuse(self, switch: Switch, why: str) -> None:
+        """Finish a switch that cannot be."""
+        ...
+
+
+class Belongings(Protocol):
+    """Topics and consumer groups of generations. Methods raise `Transient` when Kafka is away."""
+
+    async def make(self, generation: Generation) -> None:
+        """Make the topics that it reads and writes. Idempotent."""
+        ...
+
+    async def drop(self, generation: Generation, *, chunks_too: bool) -> None:
+        """Drop its groups and its topic of embeddings; the topic of chunks and its group as well if nobody needs them.
+
+        Raises:
+            InUse: a worker still reads for it.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class CarryOut:
+    """Does what is wanted.
+
+    Attributes:
+        rows: what is wanted.
+        belongings: topics and groups.
+        dimension: returns how long the vectors of an embedder are.
+        check_chunker: raises `Unprocessable` for a chunker that there is not.
+        moved: called once the alias has moved.
+    """
+
+    rows: GenerationRows
+    belongings: Belongings
+    dimension: Callable[[str], Awaitable[int]]
+    check_chunker: Callable[[str], None]
+    moved: Callable[[], Awaitable[None]]
+
+    async def round(self) -> None:
+        """Do all that can be done now.
+
+        Raises:
+            Transient: Kafka, Postgres or an embedder is away.
+        """
+        for generation in await self.rows.wanted("asked"):
+            await self._make(generation)
+        if (switch := await self.rows.switch()) is not None:
+            await self._switch(switch)
+        for generation in await self.rows.wanted("dropping"):
+            await self._drop(generation)
+
+    async def _make(self, generation: Generation) -> None:
+        try:
+            self.check_chunker(generation.chunker)
+            dim = await self.dimension(generation.embedder)
+            await self.belongings.make(generation)
+            await self.rows.made(generation.name, dim)
+        except (Fatal, Unprocessable, ValueError) as error:
+            await self.rows.failed(generation.name, str(error))
+            _log.error("generation_failed", generation=generation.name, why=str(error))
+        else:
+            _log.info("generation_made", generation=generation.name, dim=dim)
+
+    async def _switch(self, switch: Switch) -> None:
+        if switch.state == "asked":
+            waiting = _waits_for(await self.rows.readiness(switch.generation), forced=switch.forced)
+            if waiting is not None:
+                await self.rows.switch_waits(switch, waiting)
+                return
+            if not await self.rows.move(switch):
+                await self.rows.refuse(switch, f"{switch.previous!r} does not answer any more")
+                return
+            _log.info("alias_moved", generation=switch.generation, previous=switch.previous)
+            await self.moved()
+        await self.rows.settle(switch)
+
+    async def _drop(self, generation: Generation) -> None:
+        if n_open := await self.rows.open_questions(generation.name):
+            await self.rows.waits(generation.name, f"{n_open} open questions name it")
+            return
+        chunks_too = not await self.rows.chunker_needed(generation.chunker, generation.name)
+        try:
+            await self.belongings.drop(generation, chunks_too=chunks_too)
+        except InUse as error:
+            await self.rows.waits(generation.name, str(error))
+            return
+        await self.rows.dropped(generation.name)
+        _log.info("generation_dropped", generation=generation.name, chunks_too=chunks_too)
+
+
+def _waits_for(readiness: Readiness, *, forced: bool) -> str | None:
+    if not readiness.ready:
+        return "no retrieval worker can search it yet"
+    if behind := sorted(set(readiness.workers) - set(readiness.ready)):
+        return f"retrieval workers cannot search it yet: {', '.join(behind)}"
+    if readiness.n_missing and not forced:
+        return f"{readiness.n_missing} documents are not indexed yet"
+    return None
