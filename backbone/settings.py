@@ -142,6 +142,9 @@ class EncoderSettings(_Settings):
         Path(".headrace/models/all-MiniLM-L6-v2"), description="folder of model.safetensors and tokenizer.json"
     )
     encoder_threads: int = Field(0, ge=0, le=256, description="threads of the encoder; 0: one per core")
+    encoder_chunks_per_s: float = Field(
+        0, ge=0, description="most chunks that the embed stage has encoded in a second; 0: as fast as it can"
+    )
     encoder_device: str = Field("", description="of sentence-transformers, as cpu or cuda; empty: the best there is")
     embeddings_base_url: str = Field(
         "", description="OpenAI-compatible endpoint of the embedders 'openai:<model>', as https://host/v1"

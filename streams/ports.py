@@ -325,27 +325,21 @@ class PassageStore(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Generation:
-    """An index generation; only `state` and `shadow` ever change.
+    """An index generation; only its state ever changes.
 
     Attributes:
         name: `[a-z0-9_]{1,48}`.
         chunker: whose chunks it holds.
         embedder: makes its vectors.
         dim: length of a vector; 0: not known yet, as the generation was only asked for.
-        lexical: where its words are searched, tantivy or opensearch.
-        vectors: where its vectors are searched, pgvector or opensearch.
         state: asked, following, paused, dropping, dropped or failed.
-        shadow: share of live questions that are answered by it as well, unseen; 0 to 1.
     """
 
     name: str
     chunker: str
     embedder: str
     dim: int
-    lexical: str = "tantivy"
-    vectors: str = "pgvector"
     state: str = "following"
-    shadow: float = 0.0
 
 
 class Catalogue(Protocol):

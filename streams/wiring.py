@@ -1,6 +1,8 @@
 """Chooses what implements each port, and puts the stages of one worker process together."""
 
 import asyncio
+import os
+import signal
 import socket
 import time
 import uuid
@@ -20,6 +22,8 @@ from backbone.objects import FolderBlobs
 from backbone.postgres import check, open_pool
 from backbone.settings import WorkerSettings
 from backbone.valkey import Valkey, connected
+from schemas.codec import encode
+from schemas.events import ControlSent
 from schemas.topics import (
     CHUNKS,
     CONTROL,
@@ -39,6 +43,7 @@ from streams.adapters.cached_vectors import CachedVectors
 from streams.adapters.control_feed import ControlFeed
 from streams.adapters.encoders import Encoders
 from streams.adapters.gate_bench import HandlerBench
+from streams.adapters.kafka_belongings import KafkaBelongings
 from streams.adapters.kafka_documents import KafkaDocuments
 from streams.adapters.kafka_drift import KafkaDrift
 from streams.adapters.kafka_hop import KafkaHop
@@ -47,6 +52,7 @@ from streams.adapters.lazy_encoder import LazyEncoder
 from streams.adapters.lexical_slot import own_slot
 from streams.adapters.lexical_views import LexicalViews
 from streams.adapters.object_store import OBJECTS, ObjectStore
+from streams.adapters.paced_encoder import PacedEncoder
 from streams.adapters.parse_pool import ParsePool
 from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_catalogue import PostgresCatalogue
@@ -55,6 +61,7 @@ from streams.adapters.postgres_drift import PostgresDrift, PostgresVerifications
 from streams.adapters.postgres_evals import PostgresEvals
 from streams.adapters.postgres_gates import PostgresGates
 from streams.adapters.postgres_generation import PostgresGeneration
+from streams.adapters.postgres_generations import PostgresGenerations
 from streams.adapters.postgres_holders import PostgresHolders
 from streams.adapters.postgres_letters import PostgresLetters
 from streams.adapters.postgres_overdue import PostgresOverdue
@@ -66,6 +73,7 @@ from streams.adapters.postgres_views import PostgresServed, PostgresViewReports,
 from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
 from streams.adapters.uri_source import HttpsUriSource
+from streams.chunk.chunkers import parse_chunker
 from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
 from streams.errors import Fatal, Transient
@@ -83,9 +91,11 @@ from streams.operator.counting import CountOpen
 from streams.operator.duty import Duty
 from streams.operator.each import EachGeneration
 from streams.operator.gate.run import RunGates
+from streams.operator.generations import CarryOut
 from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
 from streams.operator.redrive import Redrive
+from streams.operator.reissue import acknowledged
 from streams.operator.verify import Subject, Verify
 from streams.operator.views import CompareView
 from streams.outcome import FailedDocument, FailedQuestion
@@ -108,6 +118,8 @@ if TYPE_CHECKING:
 _DATABASE_WAIT_S = 30.0
 _COMPARE_AGAIN_S = 1.0
 _VIEW_SEEN_S = 4.0
+_OF_A_GENERATION = frozenset({"chunk", "embed", "index", "index_opensearch"})
+"""Stages that work for one generation."""
 _DUTY_S = 2.0
 """A nudge may be lost; so much later the work is done all the same."""
 _COUNT_S = 5.0
@@ -268,12 +280,16 @@ def chunk(parts: Parts) -> Stage:
 
 def embed(parts: Parts) -> Stage:
     """Make vectors."""
+    encoder = parts.encoder(parts.generation, "ingest")
+    chunks_per_s = parts.settings.encoder_chunks_per_s
+    if chunks_per_s:
+        encoder = PacedEncoder(encoder=encoder, chunks_per_s=chunks_per_s)
     return Stage(
         name="embed",
         group=f"rag.embed.{parts.generation.name}",
         topic=CHUNKS.named(parts.generation.chunker),
         handler=Embed(
-            encoder=parts.encoder(parts.generation, "ingest"),
+            encoder=encoder,
             generation=parts.chunks_and_vectors,
             documents=parts.documents,
             name=parts.generation.name,
@@ -282,7 +298,7 @@ def embed(parts: Parts) -> Stage:
         ),
         slots=16,
         # the largest document has 20,000 chunks, and two old cores encode 30 in a second
-        deadline_s=1200,
+        deadline_s=1200 + (20_000 / chunks_per_s if chunks_per_s else 0),
         on_dead_letter=FailedDocument(stage="embed", clock=parts.clock, generation=parts.generation.name),
     )
 
@@ -518,6 +534,16 @@ def operator(parts: Parts) -> Stage:
     )
     parts.duties.append(Duty(name="verify", round=verify.round, every_s=_DUTY_S, woken=parts.control().woken("verify")))
     admin = Admin(parts.settings)
+    carry_out = CarryOut(
+        rows=PostgresGenerations(pool=parts.pool, alias=parts.settings.generation_alias),
+        belongings=KafkaBelongings(admin=admin),
+        dimension=lambda embedder: asyncio.to_thread(parts.encoders.dimension, embedder),
+        check_chunker=parse_chunker,
+        moved=lambda: _nudge(parts, "generations"),
+    )
+    parts.duties.append(
+        Duty(name="generations", round=carry_out.round, every_s=_DUTY_S, woken=parts.control().woken("generations"))
+    )
     overdue = EachGeneration(
         catalogue=parts.catalogue, make=lambda generation: _overdue(parts, admin, drift, generation).round
     )
@@ -541,6 +567,16 @@ def operator(parts: Parts) -> Stage:
         deadline_s=30,
         decode=False,
         whole=False,
+    )
+
+
+async def _nudge(parts: Parts, kind: str) -> None:
+    """Have every process look into Postgres."""
+    record = await encode(
+        ControlSent(kind=kind, tenant=""), key=kind.encode(), source="/headrace/operator", blobs=parts.blobs
+    )
+    await acknowledged(
+        parts.sender.send(CONTROL.name, key=record.key, value=record.value, headers=dict(record.headers))
     )
 
 
@@ -635,6 +671,8 @@ async def run(
 
     async with Publisher(settings) as publisher, assembled(settings, publisher) as parts:
         stages = [_watched(builders[name](parts)) for name in names]
+        if not settings.generation and not _OF_A_GENERATION.isdisjoint(names):
+            parts.duties.append(_follow_alias(parts))
         observer = PrometheusObserver()
         outages = Outages(probes=_probes(parts), observer=observer)
 
@@ -660,6 +698,20 @@ async def run(
         beside: list[Coroutine[Any, Any, None]] = [searches.run() for searches in parts.searches]
         beside += [feed.run() for feed in parts.feeds]
         return await _beside(working, beside + [duty.run() for duty in parts.duties])
+
+
+def _follow_alias(parts: Parts) -> Duty:
+    """End this process in good order once another generation answers; whoever keeps it starts it again, for that."""
+
+    async def look() -> None:
+        serving = await parts.catalogue.serving()
+        if serving != parts.generation.name:
+            _log.warning("another_generation_answers", generation=serving, instead_of=parts.generation.name)
+            os.kill(os.getpid(), signal.SIGTERM)
+            # a second signal would not wait for what is in hand
+            await asyncio.Event().wait()
+
+    return Duty(name="alias", round=look, every_s=_DUTY_S, woken=parts.control().woken("generations"))
 
 
 def _probes(parts: Parts) -> Mapping[str, Probe]:

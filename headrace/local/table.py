@@ -34,6 +34,7 @@ PROCESSES = (
     worker("worker-ingest", "intake", "chunk", "embed", "index", "lifecycle"),
     worker("worker-query", "retrieve", "generate"),
     worker("worker-score", "score", "evaluate", "operator"),
+    Row(name="worker-replay", arguments=("-m", "streams.replay")),
 )
 
 OPENSEARCH_WORKER = worker("worker-opensearch", "index_opensearch")

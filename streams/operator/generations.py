@@ -130,14 +130,14 @@ class CarryOut:
         rows: what is wanted.
         belongings: topics and groups.
         dimension: returns how long the vectors of an embedder are.
-        check_chunker: raises `Unprocessable` for a chunker that there is not.
+        check_chunker: raises `Fatal` for a chunker that there is not.
         moved: called once the alias has moved.
     """
 
     rows: GenerationRows
     belongings: Belongings
     dimension: Callable[[str], Awaitable[int]]
-    check_chunker: Callable[[str], None]
+    check_chunker: Callable[[str], object]
     moved: Callable[[], Awaitable[None]]
 
     async def round(self) -> None:
@@ -179,6 +179,10 @@ class CarryOut:
         await self.rows.settle(switch)
 
     async def _drop(self, generation: Generation) -> None:
+        readers = (await self.rows.readiness(generation.name)).ready
+        if readers:
+            await self.rows.waits(generation.name, f"retrieval workers have it open: {', '.join(sorted(readers))}")
+            return
         if n_open := await self.rows.open_questions(generation.name):
             await self.rows.waits(generation.name, f"{n_open} open questions name it")
             return

@@ -127,6 +127,4 @@ def _unchanging(generation: Generation) -> Generation:
         chunker=generation.chunker,
         embedder=generation.embedder,
         dim=generation.dim,
-        lexical=generation.lexical,
-        vectors=generation.vectors,
     )

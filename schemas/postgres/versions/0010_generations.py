@@ -14,9 +14,6 @@ STATEMENTS = (
         ADD COLUMN state text NOT NULL DEFAULT 'following'
             CHECK (state IN ('asked', 'following', 'paused', 'dropping', 'dropped', 'failed')),
         ADD COLUMN why text,                             -- of failed; of dropping: what it waits for
-        ADD COLUMN lexical text NOT NULL DEFAULT 'tantivy' CHECK (lexical IN ('tantivy', 'opensearch')),
-        ADD COLUMN vectors text NOT NULL DEFAULT 'pgvector' CHECK (vectors IN ('pgvector', 'opensearch')),
-        ADD COLUMN shadow real NOT NULL DEFAULT 0 CHECK (shadow BETWEEN 0 AND 1), -- share of live questions
         ALTER COLUMN dim DROP NOT NULL                   -- of asked: the embedder will tell
     """,
     # How the alias came to name what it names.
@@ -79,10 +76,7 @@ def downgrade() -> None:
     op.execute("DELETE FROM lexical_views")
     op.execute("ALTER TABLE lexical_views DROP CONSTRAINT lexical_views_pkey, ADD PRIMARY KEY (worker)")
     op.execute("DROP TABLE switches")
-    op.execute(
-        "ALTER TABLE generations ALTER COLUMN dim SET NOT NULL, DROP COLUMN state, DROP COLUMN why, "
-        "DROP COLUMN lexical, DROP COLUMN vectors, DROP COLUMN shadow"
-    )
+    op.execute("ALTER TABLE generations ALTER COLUMN dim SET NOT NULL, DROP COLUMN state, DROP COLUMN why")
     op.execute(
         """
         CREATE VIEW coverage AS
