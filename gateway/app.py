@@ -12,6 +12,7 @@ from gateway import (
     documents,
     feedback,
     gates,
+    generations,
     health,
     lifecycle_events,
     problems,
@@ -58,6 +59,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> FastAPI
         search,
         dead_letters,
         verifications,
+        generations,
         gates,
         health,
     ):

@@ -290,7 +290,10 @@ async def discard_one(row: InPath, caller: Operator, services: ServicesOf) -> De
 
 
 async def nudge(
-    services: Services, caller: Caller, trace: str, kind: Literal["redrive", "verify", "gate"] = "redrive"
+    services: Services,
+    caller: Caller,
+    trace: str,
+    kind: Literal["redrive", "verify", "gate", "generations"] = "redrive",
 ) -> None:
     """Wake who carries it out; without it, they look every few seconds."""
     control = ControlSent(kind=kind, tenant=caller.tenant)

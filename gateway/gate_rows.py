@@ -31,7 +31,7 @@ class PostgresGateRows:
     async def generations(self) -> Collection[str]:
         """See `GateRows.generations`."""
         async with lend(self.pool) as connection:
-            rows = await connection.fetch("SELECT generation FROM generations")
+            rows = await connection.fetch("SELECT generation FROM generations WHERE state IN ('following', 'paused')")
         return {row["generation"] for row in rows}
 
     async def ask(

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from backbone.kafka import Delivered, Received
 from backbone.settings import GatewaySettings
@@ -329,6 +329,52 @@ class VerificationRows(Protocol):
         ...
 
 
+class GenerationRows(Protocol):
+    """Index generations and switches between them. Methods raise `Problem` 503 where Postgres is away."""
+
+    async def all(self) -> Sequence[Mapping[str, Any]]:
+        """Return all generations, the oldest first."""
+        ...
+
+    async def find(self, name: str) -> Mapping[str, Any] | None:
+        """Return one of them."""
+        ...
+
+    async def progress(self, name: str) -> Mapping[str, Any]:
+        """Return how many documents a generation covers, how fast, and how many workers can search it."""
+        ...
+
+    async def ask(self, name: str, *, chunker: str, embedder: str) -> bool:
+        """Ask for a generation; False: the name was used before."""
+        ...
+
+    async def change(self, name: str, state: str, *, from_states: Sequence[str]) -> bool:
+        """Set the state of a generation that is in one of these, does not answer and is not about to; False: it is
+        not."""
+        ...
+
+    async def switch(
+        self,
+        name: str,
+        *,
+        previous: str,
+        kind: Literal["switch", "rollback"],
+        forced: bool,
+        gate: str | None,
+        asked_by: str,
+    ) -> Mapping[str, Any] | None:
+        """Ask for a switch; None: another one is under way."""
+        ...
+
+    async def switches(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return the last switches, the newest first."""
+        ...
+
+    async def cancel_switch(self) -> bool:
+        """Cancel the switch that waits; False: none does."""
+        ...
+
+
 class GateRows(Protocol):
     """Gates that were asked for. Methods raise `Problem` 503 where Postgres is away."""
 
@@ -374,6 +420,7 @@ class Services:
     idempotency: KeyRows
     letters: LetterRows
     verifications: VerificationRows
+    generations: GenerationRows
     gates: GateRows
     record_at: Callable[[str, int, int], Awaitable[Received | None]]
     replies: Replies

@@ -18,6 +18,7 @@ from gateway.admission.opening import of_questions, of_searches
 from gateway.auth import ApiKeys
 from gateway.document_rows import PostgresDocumentRows
 from gateway.gate_rows import PostgresGateRows
+from gateway.generation_rows import PostgresGenerationRows
 from gateway.key_rows import PostgresKeyRows
 from gateway.letter_rows import PostgresLetterRows
 from gateway.log.shared import SharedLog, tenant_of
@@ -80,6 +81,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 idempotency=PostgresKeyRows(pool=pool),
                 letters=PostgresLetterRows(pool=pool),
                 verifications=PostgresVerificationRows(pool=pool),
+                generations=PostgresGenerationRows(pool=pool, alias=settings.generation_alias),
                 gates=PostgresGateRows(pool=pool),
                 record_at=partial(record_at, settings),
                 replies=replies,

@@ -76,6 +76,42 @@ class Operations:
         """Return how far each generation has come."""
         return list(msgspec.json.decode(self.client.request("GET", "/v1/coverage")))
 
+    def generations(self) -> list[Json]:
+        """Return all index generations, the oldest first."""
+        return list(msgspec.json.decode(self.client.request("GET", "/v1/generations")))
+
+    def create_generation(self, name: str, *, chunker: str, embedder: str) -> Json:
+        """Have a generation made and filled from the log; return it as it is then."""
+        return self._json("POST", "/v1/generations", body={"name": name, "chunker": chunker, "embedder": embedder})
+
+    def generation(self, name: str) -> Json:
+        """Return a generation, and how far it is."""
+        return self._json("GET", _generation(name))
+
+    def change_generation(self, name: str, verb: str) -> Json:
+        """Pause or resume a generation, by these words; return it as it is then."""
+        return self._json("POST", f"{_generation(name)}/{verb}")
+
+    def drop_generation(self, name: str) -> Json:
+        """Have a generation dropped with all that it owned; return it as it is then."""
+        return self._json("DELETE", _generation(name))
+
+    def switch(self, name: str, *, force: bool) -> Json:
+        """Let a generation answer; returns the switch."""
+        return self._json("POST", f"{_generation(name)}/switch", body={"force": force})
+
+    def rollback(self, *, force: bool) -> Json:
+        """Let the generation answer again that answered before; returns the switch."""
+        return self._json("POST", "/v1/rollback", body={"force": force})
+
+    def switches(self) -> list[Json]:
+        """Return the last switches, the newest first."""
+        return list(msgspec.json.decode(self.client.request("GET", "/v1/switches")))
+
+    def cancel_switch(self) -> list[Json]:
+        """Cancel the switch that waits; return the last ones, the newest first."""
+        return list(msgspec.json.decode(self.client.request("DELETE", "/v1/switches")))
+
     def ask_gate(self, generation: str, body: Json) -> Json:
         """Have a candidate generation judged by questions; returns the gate."""
         return self._json("POST", _gate(generation), body=body)
@@ -96,5 +132,9 @@ class Operations:
         return dict(msgspec.json.decode(self.client.request(method, path, **more)))
 
 
+def _generation(name: str) -> str:
+    return f"/v1/generations/{quote(name, safe='')}"
+
+
 def _gate(generation: str) -> str:
-    return f"/v1/generations/{quote(generation, safe='')}/gate"
+    return f"{_generation(generation)}/gate"

@@ -2,7 +2,20 @@
 
 import typer
 
-from headrace.cli import ask, dlq, documents, gate, groups, ingest, processes, questions, search, stack, sync, verify
+from headrace.cli import (
+    ask,
+    dlq,
+    documents,
+    generations,
+    groups,
+    ingest,
+    processes,
+    questions,
+    search,
+    stack,
+    sync,
+    verify,
+)
 
 app = typer.Typer(
     name="headrace",
@@ -11,8 +24,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-generation = typer.Typer(help="Judge index generations.", no_args_is_help=True)
-generation.command()(gate.gate)
 app.command()(ingest.ingest)
 app.command()(sync.sync)
 app.command()(ask.ask)
@@ -24,7 +35,7 @@ app.command()(dlq.retry)
 app.command()(verify.verify)
 app.add_typer(documents.app, name="documents")
 app.add_typer(dlq.app, name="dlq")
-app.add_typer(generation, name="generation")
+app.add_typer(generations.app, name="generation")
 app.add_typer(groups.app, name="groups", rich_help_panel="Processes of a stack of your own")
 app.add_typer(stack.app)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.init)

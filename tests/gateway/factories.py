@@ -37,6 +37,7 @@ from tests.doubles.gateway import (
     MemorySender,
     MemorySweptRows,
 )
+from tests.doubles.generation_rows import MemoryGenerationRows
 from tests.doubles.letter_rows import MemoryLetterRows
 from tests.doubles.verification_rows import MemoryVerificationRows
 
@@ -62,6 +63,7 @@ class Gateway:
     questions: MemoryQuestionRows
     letters: MemoryLetterRows
     verifications: MemoryVerificationRows
+    generations: MemoryGenerationRows
     gates: MemoryGateRows
     records: dict[tuple[str, int, int], Received]
     swept: MemorySweptRows
@@ -89,6 +91,7 @@ async def gateway_in_memory(
     questions = beside.questions if beside else MemoryQuestionRows()
     letters = MemoryLetterRows(documents=documents)
     verifications = MemoryVerificationRows()
+    generations = MemoryGenerationRows()
     gates = MemoryGateRows()
     records: dict[tuple[str, int, int], Received] = {}
     kafka = beside.replies if beside else MemoryReplies()
@@ -133,6 +136,7 @@ async def gateway_in_memory(
             idempotency=MemoryKeyRows(),
             letters=letters,
             verifications=verifications,
+            generations=generations,
             gates=gates,
             record_at=record_at,
             replies=replies,
@@ -173,6 +177,7 @@ async def gateway_in_memory(
             questions=questions,
             letters=letters,
             verifications=verifications,
+            generations=generations,
             gates=gates,
             records=records,
             swept=swept,
