@@ -1,0 +1,106 @@
+"""What the replay worker keeps running, and how it takes its time."""
+
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backbone.settings import WorkerSettings
+from streams.adapters.paced_encoder import PacedEncoder
+from streams.ports import Generation
+from streams.replay import Replays, Work, wanted
+from tests.contract.test_encoder import chunk
+from tests.doubles.encoder import HashingEncoder
+
+
+@dataclass
+class MemoryCatalogue:
+    """`Catalogue` over `rows`; the first one answers."""
+
+    rows: list[Generation] = field(default_factory=list)
+
+    async def serving(self) -> str:
+        return self.rows[0].name
+
+    async def held(self) -> Sequence[Generation]:
+        return self.rows
+
+    async def find(self, name: str) -> Generation | None:
+        return next((each for each in self.rows if each.name == name), None)
+
+
+def generation(name: str, chunker: str, state: str = "following") -> Generation:
+    return Generation(name=name, chunker=chunker, embedder="test", dim=4, state=state)
+
+
+async def test_what_does_not_answer_is_followed_and_chunked_only_where_nobody_else_does() -> None:
+    rows = [
+        generation("g1", "structure"),
+        generation("g2", "structure"),
+        generation("g3", "tokens"),
+        generation("g4", "tokens", "paused"),
+    ]
+
+    assert await wanted(MemoryCatalogue(rows)) == {
+        Work(generation="g2", stages=("embed", "index")),
+        Work(generation="g3", stages=("chunk", "embed", "index")),
+    }
+
+
+async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) -> None:
+    script = tmp_path / "worker.py"
+    script.write_text(
+        "import os, sys, time\n"
+        f"open(r'{tmp_path}/' + os.environ['HEADRACE_GENERATION'], 'a').write(f'{{os.getpid()}} {{os.nice(0)}}\\n')\n"
+        "time.sleep(60)\n"
+    )
+    catalogue = MemoryCatalogue([generation("g1", "structure"), generation("g2", "tokens")])
+    replays = Replays(
+        catalogue=catalogue, settings=WorkerSettings(replay_nice=7), program=(sys.executable, str(script))
+    )
+    running = asyncio.create_task(replays.run())
+    log = tmp_path / "g2"
+
+    async def lines(n: int) -> list[str]:
+        async with asyncio.timeout(30):
+            while not log.exists() or len(log.read_text().splitlines()) < n:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        return log.read_text().splitlines()
+
+    try:
+        [first] = await lines(1)
+        pid, nice = first.split()
+        assert int(nice) >= 7
+        (Path("/proc") / pid).stat()
+        kill = await asyncio.create_subprocess_exec("kill", "-9", pid)
+        await kill.wait()
+        [_, second] = await lines(2)
+        catalogue.rows.pop()
+        async with asyncio.timeout(30):
+            while (Path("/proc") / second.split()[0]).exists():  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_a_paced_encoder_takes_its_time_and_gives_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    plain = HashingEncoder(dim=8)
+    chunks = [chunk(f"text {n}", sentences=((0, 4),)) for n in range(70)]
+    paced = PacedEncoder(encoder=plain, chunks_per_s=10)
+    monkeypatch.setattr("streams.adapters.paced_encoder.asyncio.sleep", sleep)
+
+    encoded = await paced.encode_chunks(chunks)
+
+    assert np.array_equal(encoded.chunks, (await plain.encode_chunks(chunks)).chunks)
+    assert len(encoded.sentences) == 70
+    assert slept == pytest.approx([0.0, 3.2, 6.4], abs=0.5)
