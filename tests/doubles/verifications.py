@@ -40,7 +40,8 @@ class MemoryVerifications:
     async def found(
         self, id: str, generation: str, differences: Sequence[Difference], *, seen_by: str, reissued: bool
     ) -> None:
-        self.findings.setdefault(id, []).extend(differences)
+        kept = self.findings.setdefault(id, [])
+        kept += [each for each in differences if each not in kept]
         if reissued:
             self.reissued.add(id)
 
