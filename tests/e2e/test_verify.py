@@ -233,7 +233,7 @@ def test_a_lexical_view_that_lost_a_document_is_named_and_mended(own: Stack, acm
     folder = Path(view["worker"].split(":", 1)[1])
 
     with left_alone(own, "worker-query"):
-        forget(folder / "index", "acme/viewed")
+        forget(folder / "structure" / "index", "acme/viewed")
     acme.find("viewed heron", "viewed", gone=True, rankers=["lexical"])
     old(own)
     found = verified(own, "--repair")
