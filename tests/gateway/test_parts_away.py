@@ -60,6 +60,10 @@ class Answered:
     after_s: float
 
 
+LEFT_OUT = ("/v1/generations", "/v1/switches", "/v1/rollback")
+"""Routes that are not in the table: they stand in each other's way, so they cannot be sent all at once."""
+
+
 def requests(made: Mapping[str, str]) -> dict[str, Request]:
     """One request for each row of the runbook's table.
 
@@ -277,7 +281,8 @@ async def compare(rig: Rig, how: Callable[[Proxy], AbstractContextManager[None]]
     """Take each part away in turn, and compare what all routes answer with what the runbook says."""
     there = {name: each.status for name, each in (await rig.answer_all()).items()}
     assert all(status < 300 for status in there.values()), there
-    assert rig.routes == {route_of(name) for name in there}
+    table = {route for route in rig.routes if not route.split(" ")[1].startswith(LEFT_OUT)}
+    assert table == {route_of(name) for name in there}
     for part, between in rig.proxies.items():
         await rig.renew()
         with how(between):
