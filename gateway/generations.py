@@ -184,7 +184,7 @@ async def switch(
     found, previous = await _found(services, name), await services.questions.generation()
     if found["serving"]:
         raise Problem(409, "already_serving", f"{name!r} answers already")
-    _check_held(found)
+    _check_followed(found)
     judged = await services.gates.judged(name, previous)
     passed = judged is not None and judged["passed"]
     if not passed and not body.force:
@@ -207,7 +207,7 @@ async def rollback(body: SwitchRequest, caller: Operator, services: ServicesOf, 
     if not moved or moved[0]["generation"] != serving:
         raise Problem(409, "nothing_to_roll_back", f"{serving!r} answers, and no switch made it so")
     previous = moved[0]["previous"]
-    _check_held(await _found(services, previous))
+    _check_followed(await _found(services, previous))
     return await _switched(services, caller, trace, previous, serving, kind="rollback", forced=body.force, gate=None)
 
 
@@ -233,10 +233,16 @@ async def _found(services: Services, name: str) -> Mapping[str, Any]:
     return found
 
 
-def _check_held(found: Mapping[str, Any]) -> None:
-    if found["state"] not in HELD:
+def _check_followed(found: Mapping[str, Any]) -> None:
+    """A paused one would stay paused while it answers, and index nothing.
+
+    Raises:
+        Problem: 409, it is not followed.
+    """
+    if found["state"] != "following":
+        cure = f"; headrace generation resume {found['name']}" if found["state"] == "paused" else ""
         raise Problem(
-            409, "not_held", f"{found['name']!r} is {found['state']}; expected one that is following or paused"
+            409, "not_followed", f"{found['name']!r} is {found['state']}; expected one that is following{cure}"
         )
 
 

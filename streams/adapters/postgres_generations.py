@@ -132,7 +132,7 @@ class PostgresGenerations:
         async with transaction(self.pool) as connection:
             named = await connection.fetchval("SELECT generation FROM aliases WHERE alias = $1 FOR UPDATE", self.alias)
             held = await connection.fetchval(
-                "SELECT state IN ('following', 'paused') FROM generations WHERE generation = $1 FOR UPDATE",
+                "SELECT state = 'following' FROM generations WHERE generation = $1 FOR UPDATE",
                 switch.generation,
             )
             if named != switch.previous or not held:

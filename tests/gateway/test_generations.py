@@ -101,6 +101,16 @@ async def test_pausing_and_resuming_are_repeated_without_harm(gateway: Gateway) 
         assert (response.status_code, response.json()["state"]) == (202, state)
 
 
+async def test_a_paused_one_is_resumed_before_it_may_answer(gateway: Gateway) -> None:
+    await create(gateway)
+    await gateway.operator.post("/v1/generations/g2/pause")
+
+    response = await gateway.operator.post("/v1/generations/g2/switch", json={"force": True})
+
+    assert (response.status_code, response.json()["type"]) == (409, "urn:headrace:problem:not_followed")
+    assert "headrace generation resume g2" in response.json()["detail"]
+
+
 async def test_a_rollback_needs_a_switch(gateway: Gateway) -> None:
     response = await gateway.operator.post("/v1/rollback", json={})
 
