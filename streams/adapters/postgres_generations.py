@@ -9,12 +9,22 @@ from streams.adapters.postgres import Pool, lend, transaction
 from streams.adapters.postgres_catalogue import COLUMNS, generation_of
 from streams.adapters.postgres_views import SEEN_S
 from streams.lifecycle.rank import STATUS_RANKS
-from streams.operator.generations import Readiness, Switch
+from streams.operator.generations import Readers, Switch
 from streams.ports import Generation
 
 _SWITCH: Final = """
 SELECT id::text, generation, previous, forced, state FROM switches
 WHERE alias = $1 AND state IN ('asked', 'moved') ORDER BY asked_at LIMIT 1
+"""
+
+_MISSING: Final = """
+SELECT count(*) FROM documents d
+LEFT JOIN live l ON l.generation = $1 AND (l.tenant, l.document) = (d.tenant, d.document)
+WHERE d.latest_version > 0
+  AND coalesce(d.accepted_at, d.updated_at) <= (SELECT asked_at FROM switches WHERE id = $2)
+  AND l.version IS DISTINCT FROM d.latest_version
+  AND NOT (d.deleted AND l.version IS NULL)
+  AND NOT (d.status = 'failed' AND d.status_version = d.latest_version)
 """
 
 # A version that a generation has indexed while it did not answer left no trace in the status. Events that come from
@@ -109,23 +119,23 @@ class PostgresGenerations:
             row = await connection.fetchrow(_SWITCH, self.alias)
         return None if row is None else Switch(**dict(row))
 
-    async def readiness(self, name: str) -> Readiness:
-        """See `GenerationRows.readiness`."""
+    async def readers(self, name: str) -> Readers:
+        """See `GenerationRows.readers`."""
         async with lend(self.pool) as connection:
-            row = await connection.fetchrow(
-                "SELECT n_documents - n_covered - n_failed AS n_missing FROM coverage WHERE generation = $1", name
-            )
             seen = await connection.fetch(
                 "SELECT worker, bool_or(generation = $2) AS ready FROM lexical_views "
                 "WHERE seen_at > now() - make_interval(secs => $1) GROUP BY worker",
                 SEEN_S,
                 name,
             )
-        return Readiness(
-            n_missing=row["n_missing"] if row else 0,
-            workers={each["worker"] for each in seen},
-            ready={each["worker"] for each in seen if each["ready"]},
+        return Readers(
+            workers={each["worker"] for each in seen}, ready={each["worker"] for each in seen if each["ready"]}
         )
+
+    async def missing(self, switch: Switch) -> int:
+        """See `GenerationRows.missing`."""
+        async with lend(self.pool) as connection:
+            return int(await connection.fetchval(_MISSING, switch.generation, switch.id))
 
     async def move(self, switch: Switch) -> bool:
         """See `GenerationRows.move`."""

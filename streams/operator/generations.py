@@ -36,16 +36,14 @@ class Switch:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Readiness:
-    """Whether a generation can answer.
+class Readers:
+    """Who searches a generation.
 
     Attributes:
-        n_missing: documents that it does not serve in their latest version, without those that failed for good.
         workers: retrieval workers that live.
         ready: those of them that can search it.
     """
 
-    n_missing: int
     workers: Collection[str]
     ready: Collection[str]
 
@@ -85,8 +83,15 @@ class GenerationRows(Protocol):
         """Return the switch that is under way."""
         ...
 
-    async def readiness(self, name: str) -> Readiness:
-        """Return whether a generation can answer."""
+    async def readers(self, name: str) -> Readers:
+        """Return who searches a generation."""
+        ...
+
+    async def missing(self, switch: Switch) -> int:
+        """Return how many documents that were accepted before the switch was asked for are not covered.
+
+        Those that failed for good are left out, as are later ones: under steady traffic some are always on their way.
+        """
         ...
 
     async def move(self, switch: Switch) -> bool:
@@ -167,7 +172,7 @@ class CarryOut:
 
     async def _switch(self, switch: Switch) -> None:
         if switch.state == "asked":
-            waiting = _waits_for(await self.rows.readiness(switch.generation), forced=switch.forced)
+            waiting = await self._waits_for(switch)
             if waiting is not None:
                 await self.rows.switch_waits(switch, waiting)
                 return
@@ -178,8 +183,18 @@ class CarryOut:
             await self.moved()
         await self.rows.settle(switch)
 
+    async def _waits_for(self, switch: Switch) -> str | None:
+        readers = await self.rows.readers(switch.generation)
+        if not readers.ready:
+            return "no retrieval worker can search it yet"
+        if behind := sorted(set(readers.workers) - set(readers.ready)):
+            return f"retrieval workers cannot search it yet: {', '.join(behind)}"
+        if not switch.forced and (n_missing := await self.rows.missing(switch)):
+            return f"{n_missing} documents are not indexed yet"
+        return None
+
     async def _drop(self, generation: Generation) -> None:
-        readers = (await self.rows.readiness(generation.name)).ready
+        readers = (await self.rows.readers(generation.name)).ready
         if readers:
             await self.rows.waits(generation.name, f"retrieval workers have it open: {', '.join(sorted(readers))}")
             return
@@ -194,13 +209,3 @@ class CarryOut:
             return
         await self.rows.dropped(generation.name)
         _log.info("generation_dropped", generation=generation.name, chunks_too=chunks_too)
-
-
-def _waits_for(readiness: Readiness, *, forced: bool) -> str | None:
-    if not readiness.ready:
-        return "no retrieval worker can search it yet"
-    if behind := sorted(set(readiness.workers) - set(readiness.ready)):
-        return f"retrieval workers cannot search it yet: {', '.join(behind)}"
-    if readiness.n_missing and not forced:
-        return f"{readiness.n_missing} documents are not indexed yet"
-    return None

@@ -1,0 +1,176 @@
+"""What is wanted of generations is carried out, on doubles."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import pytest
+
+from streams.errors import Fatal
+from streams.operator.generations import CarryOut, InUse, Readers, Switch
+from streams.ports import Generation
+
+SWITCH = Switch(id="s", generation="g2", previous="g1", forced=False, state="asked")
+
+
+@dataclass(kw_only=True)
+class Rows:
+    """`GenerationRows`; `told` holds what was done, in order."""
+
+    asked: list[Generation] = field(default_factory=list)
+    dropping: list[Generation] = field(default_factory=list)
+    under_way: Switch | None = None
+    serving: str = "g1"
+    workers: Collection[str] = ("a", "b")
+    ready: Collection[str] = ("a", "b")
+    n_missing: int = 0
+    n_open: int = 0
+    needed: bool = False
+    told: list[str] = field(default_factory=list)
+
+    async def wanted(self, state: Literal["asked", "dropping"]) -> Sequence[Generation]:
+        return self.asked if state == "asked" else self.dropping
+
+    async def made(self, name: str, dim: int) -> None:
+        self.told.append(f"made {name} {dim}")
+
+    async def failed(self, name: str, why: str) -> None:
+        self.told.append(f"failed {name}: {why}")
+
+    async def waits(self, name: str, why: str) -> None:
+        self.told.append(f"waits {name}: {why}")
+
+    async def open_questions(self, name: str) -> int:
+        return self.n_open
+
+    async def chunker_needed(self, chunker: str, but_for: str) -> bool:
+        return self.needed
+
+    async def dropped(self, name: str) -> None:
+        self.told.append(f"dropped {name}")
+
+    async def switch(self) -> Switch | None:
+        return self.under_way
+
+    async def readers(self, name: str) -> Readers:
+        return Readers(workers=self.workers, ready=self.ready)
+
+    async def missing(self, switch: Switch) -> int:
+        return self.n_missing
+
+    async def move(self, switch: Switch) -> bool:
+        if self.serving != switch.previous:
+            return False
+        self.told.append(f"moved to {switch.generation}")
+        return True
+
+    async def settle(self, switch: Switch) -> None:
+        self.told.append("settled")
+
+    async def switch_waits(self, switch: Switch, why: str) -> None:
+        self.told.append(f"switch waits: {why}")
+
+    async def refuse(self, switch: Switch, why: str) -> None:
+        self.told.append(f"refused: {why}")
+
+
+@dataclass(kw_only=True)
+class Owned:
+    """`Belongings`; `in_use` names who reads for a generation."""
+
+    rows: Rows
+    in_use: str = ""
+
+    async def make(self, generation: Generation) -> None:
+        self.rows.told.append(f"topics of {generation.name}")
+
+    async def drop(self, generation: Generation, *, chunks_too: bool) -> None:
+        if self.in_use:
+            raise InUse(self.in_use)
+        self.rows.told.append(f"topics of {generation.name} gone, chunks too: {chunks_too}")
+
+
+async def carried_out(rows: Rows, *, in_use: str = "", why: str = "") -> list[str]:
+    async def dimension(embedder: str) -> int:
+        if why:
+            raise Fatal(why)
+        return 384
+
+    async def moved() -> None:
+        rows.told.append("nudged")
+
+    carry_out = CarryOut(
+        rows=rows,
+        belongings=Owned(rows=rows, in_use=in_use),
+        dimension=dimension,
+        check_chunker=lambda name: None,
+        moved=moved,
+    )
+    await carry_out.round()
+    return rows.told
+
+
+def generation(name: str) -> Generation:
+    return Generation(name=name, chunker="tokens", embedder="e", dim=0, state="asked")
+
+
+async def test_topics_stand_before_a_generation_is_followed() -> None:
+    assert await carried_out(Rows(asked=[generation("g2")])) == ["topics of g2", "made g2 384"]
+
+
+async def test_one_that_cannot_be_made_says_why_and_does_not_hold_up_a_switch() -> None:
+    told = await carried_out(Rows(asked=[generation("g2")], under_way=SWITCH), why="no such embedder")
+
+    assert told == ["failed g2: no such embedder", "moved to g2", "nudged", "settled"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "why"),
+    [
+        (Rows(ready=()), "no retrieval worker can search it yet"),
+        (Rows(ready=("a",)), "retrieval workers cannot search it yet: b"),
+        (Rows(n_missing=3), "3 documents are not indexed yet"),
+    ],
+)
+async def test_a_switch_waits_until_all_can_answer(rows: Rows, why: str) -> None:
+    rows.under_way = SWITCH
+
+    assert await carried_out(rows) == [f"switch waits: {why}"]
+
+
+async def test_a_forced_switch_waits_for_workers_and_not_for_documents() -> None:
+    forced = Switch(id="s", generation="g2", previous="g1", forced=True, state="asked")
+
+    assert (await carried_out(Rows(under_way=forced, n_missing=3)))[0] == "moved to g2"
+    assert (await carried_out(Rows(under_way=forced, ready=("a",))))[0].startswith("switch waits")
+
+
+async def test_a_switch_from_what_does_not_answer_any_more_is_refused() -> None:
+    assert await carried_out(Rows(under_way=SWITCH, serving="g3")) == ["refused: 'g1' does not answer any more"]
+
+
+async def test_a_switch_whose_worker_died_after_it_moved_is_finished() -> None:
+    moved = Switch(id="s", generation="g2", previous="g1", forced=False, state="moved")
+
+    assert await carried_out(Rows(under_way=moved, serving="g2", n_missing=3)) == ["settled"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "in_use", "why"),
+    [
+        (Rows(), "", "retrieval workers have it open: a, b"),
+        (Rows(ready=(), n_open=2), "", "2 open questions name it"),
+        (Rows(ready=()), "group 'rag.embed.g2' has 1 member(s)", "group 'rag.embed.g2' has 1 member(s)"),
+    ],
+)
+async def test_nothing_is_dropped_that_somebody_uses(rows: Rows, in_use: str, why: str) -> None:
+    rows.dropping = [generation("g2")]
+
+    assert await carried_out(rows, in_use=in_use) == [f"waits g2: {why}"]
+
+
+@pytest.mark.parametrize("needed", [True, False])
+async def test_chunks_that_another_generation_reads_are_kept(needed: bool) -> None:
+    told = await carried_out(Rows(ready=(), dropping=[generation("g2")], needed=needed))
+
+    assert told == [f"topics of g2 gone, chunks too: {not needed}", "dropped g2"]
