@@ -1,0 +1,168 @@
+"""Index generations in Postgres: asked for by the gateway, carried out by the operator stage, read by workers."""
+
+from typing import Any
+
+import asyncpg
+import pytest
+
+from gateway.generation_rows import PostgresGenerationRows
+from streams.adapters.postgres_catalogue import PostgresCatalogue
+from streams.adapters.postgres_generations import PostgresGenerations
+from streams.operator.generations import Readers, Switch
+
+pytestmark = pytest.mark.integration
+Pool = asyncpg.Pool
+
+
+@pytest.fixture(autouse=True)
+async def g1_alone(pool: "Pool[Any]") -> None:
+    """There is no generation but g1, which answers."""
+    await pool.execute("DELETE FROM switches")
+    await pool.execute("UPDATE aliases SET generation = 'g1'")
+    await pool.execute("DELETE FROM generations WHERE generation <> 'g1'")
+    await pool.execute("DROP TABLE IF EXISTS chunks_g2")
+
+
+def sides(pool: "Pool[Any]") -> tuple[PostgresGenerationRows, PostgresGenerations, PostgresCatalogue]:
+    return (
+        PostgresGenerationRows(pool=pool, alias="live"),
+        PostgresGenerations(pool=pool, alias="live"),
+        PostgresCatalogue(pool=pool, alias="live"),
+    )
+
+
+async def accept(pool: "Pool[Any]", document: str, *, age_s: float, deleted: bool = False) -> None:
+    await pool.execute(
+        "INSERT INTO documents (tenant, document, latest_version, deleted, status, status_version, status_rank, "
+        "accepted_at) VALUES ('acme', $1, 2, $2, 'chunked', 2, 2, now() - make_interval(secs => $3))",
+        document,
+        deleted,
+        age_s,
+    )
+
+
+async def serve(pool: "Pool[Any]", generation: str, document: str, version: int) -> None:
+    await pool.execute(
+        "INSERT INTO live (generation, tenant, document, version, n_chunks) VALUES ($1, 'acme', $2, $3, 7)",
+        generation,
+        document,
+        version,
+    )
+
+
+async def switch_to(gateway: PostgresGenerationRows, operator: PostgresGenerations, name: str) -> Switch:
+    await gateway.switch(name, previous="g1", kind="switch", forced=False, gate=None, asked_by="acme")
+    found = await operator.switch()
+    assert found is not None
+    return found
+
+
+async def test_one_that_is_asked_for_is_made_and_then_held(pool: "Pool[Any]") -> None:
+    gateway, operator, catalogue = sides(pool)
+
+    assert await gateway.ask("g2", chunker="tokens", embedder="e")
+    assert not await gateway.ask("g2", chunker="tokens", embedder="e")
+    [asked] = await operator.wanted("asked")
+    assert (asked.name, asked.chunker, asked.dim, asked.state) == ("g2", "tokens", 0, "asked")
+    assert [each.name for each in await catalogue.held()] == ["g1"]
+    for _ in range(2):
+        await operator.made("g2", 8)
+
+    assert [(each.name, each.dim) for each in await catalogue.held()] == [("g1", 4), ("g2", 8)]
+    assert await catalogue.serving() == "g1"
+    assert await pool.fetchval("SELECT count(*) FROM chunks_g2") == 0
+
+
+async def test_only_what_does_not_answer_and_is_not_about_to_changes_its_state(pool: "Pool[Any]") -> None:
+    gateway, operator, _ = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await operator.made("g2", 8)
+
+    assert not await gateway.change("g1", "paused", from_states=("following",))
+    assert await gateway.change("g2", "paused", from_states=("following",))
+    assert not await gateway.change("g2", "paused", from_states=("following",))
+    assert await gateway.change("g2", "following", from_states=("paused",))
+    await switch_to(gateway, operator, "g2")
+    assert not await gateway.change("g2", "dropping", from_states=("following",))
+    assert await gateway.cancel_switch()
+    assert await gateway.change("g2", "dropping", from_states=("following",))
+
+
+async def test_a_switch_waits_for_what_was_accepted_before_it_and_is_not_covered(pool: "Pool[Any]") -> None:
+    gateway, operator, _ = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await operator.made("g2", 8)
+    for document, deleted in (("covered", False), ("behind", False), ("missing", False), ("gone", True)):
+        await accept(pool, document, age_s=60, deleted=deleted)
+    await serve(pool, "g2", "covered", 2)
+    await serve(pool, "g2", "behind", 1)
+    await accept(pool, "failed", age_s=60)
+    await pool.execute("UPDATE documents SET status = 'failed' WHERE document = 'failed'")
+    switch = await switch_to(gateway, operator, "g2")
+    await accept(pool, "later", age_s=-60)
+
+    assert await operator.missing(switch) == 2
+    progress = await gateway.progress("g2")
+    assert (progress["n_documents"], progress["n_covered"], progress["n_failed"]) == (6, 2, 1)
+
+
+async def test_the_alias_moves_once_and_statuses_follow(pool: "Pool[Any]") -> None:
+    gateway, operator, catalogue = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await operator.made("g2", 8)
+    await accept(pool, "silent", age_s=60)
+    await serve(pool, "g2", "silent", 2)
+    await accept(pool, "behind", age_s=60)
+    await serve(pool, "g2", "behind", 1)
+    switch = await switch_to(gateway, operator, "g2")
+    assert await gateway.switch("g2", previous="g1", kind="switch", forced=True, gate=None, asked_by="acme") is None
+
+    assert await operator.move(switch)
+    assert not await operator.move(switch)
+    assert await catalogue.serving() == "g2"
+    for _ in range(2):
+        await operator.settle(switch)
+
+    rows = await pool.fetch("SELECT document, status, status_version, n_chunks FROM documents ORDER BY 1")
+    assert [tuple(row) for row in rows] == [("behind", "chunked", 2, None), ("silent", "indexed", 2, 7)]
+    assert [each["state"] for each in await gateway.switches(5)] == ["done"]
+    assert await operator.switch() is None
+
+
+async def test_what_is_paused_meanwhile_does_not_answer(pool: "Pool[Any]") -> None:
+    gateway, operator, catalogue = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await operator.made("g2", 8)
+    switch = await switch_to(gateway, operator, "g2")
+    await pool.execute("UPDATE generations SET state = 'paused' WHERE generation = 'g2'")
+
+    assert not await operator.move(switch)
+    assert await catalogue.serving() == "g1"
+
+
+async def test_readers_are_those_that_were_seen_lately(pool: "Pool[Any]") -> None:
+    _, operator, _ = sides(pool)
+    for worker, generation, age_s in (("a", "g1", 0), ("a", "g2", 0), ("b", "g1", 0), ("c", "g2", 60)):
+        await pool.execute(
+            "INSERT INTO lexical_views VALUES ($1, $2, now() - make_interval(secs => $3))", worker, generation, age_s
+        )
+
+    assert await operator.readers("g2") == Readers(workers={"a", "b"}, ready={"a"})
+
+
+async def test_a_dropped_one_leaves_its_name_and_nothing_else(pool: "Pool[Any]") -> None:
+    gateway, operator, catalogue = sides(pool)
+    await gateway.ask("g2", chunker="structure", embedder="e")
+    await operator.made("g2", 8)
+    await serve(pool, "g2", "kept", 1)
+    await serve(pool, "g1", "kept", 1)
+    assert await operator.chunker_needed("structure", "g2")
+    assert not await operator.chunker_needed("tokens", "g2")
+
+    for _ in range(2):
+        await operator.dropped("g2")
+
+    assert await pool.fetchval("SELECT to_regclass('chunks_g2')") is None
+    assert await pool.fetchval("SELECT array_agg(generation) FROM live") == ["g1"]
+    assert [each.name for each in await catalogue.held()] == ["g1"]
+    assert not await gateway.ask("g2", chunker="tokens", embedder="e")
