@@ -41,6 +41,7 @@ app.add_typer(stack.app)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.init)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.gateway)
 app.command(rich_help_panel="Processes of a stack of your own")(processes.worker)
+app.command(rich_help_panel="Processes of a stack of your own")(processes.replay)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""`headrace init`, `gateway` and `worker`: what a stack outside the embedded one is put together from."""
+"""`headrace init`, `gateway`, `worker` and `replay`: what a stack outside the embedded one is put together from."""
 
 import asyncio
 import os
@@ -54,6 +54,11 @@ def worker(
     if unknown:
         raise typer.BadParameter(f"{unknown[0]!r} is no stage; choose of {', '.join(STAGES)}")
     _become("streams", "--stages", ",".join(wanted))
+
+
+def replay() -> None:
+    """Run the worker that fills generations which do not answer. Settings come from the environment."""
+    _become("streams.replay")
 
 
 def _become(module: str, *arguments: str) -> None:
