@@ -128,13 +128,17 @@ async def _changes(
         documents = {event.document for _, event in events if event is not None}
         try:
             rows = await services.documents.find(caller, sorted(documents))
+            serving = await services.questions.generation()
         except Problem:
             # Nobody says who may read what; the reader comes again and goes on from here.
             return
         for record, event in events:
             told[record.partition] = record.offset + 1
             row = None if event is None else rows.get(event.document)
-            if event is not None and row is not None and row.readable and wanted(row):
+            if event is None or event.generation not in (None, serving):
+                # what becomes of it in another generation is nothing that readers see
+                continue
+            if row is not None and row.readable and wanted(row):
                 yield LifecycleEvent(name=event.status, data=_shown(event), place=_place(told))
 
 

@@ -24,10 +24,25 @@ async def url(gateway: Gateway) -> AsyncIterator[str]:
         yield url
 
 
-def changed(gateway: Gateway, document: str, status: str, *, tenant: str = "acme", partition: int = 0) -> int:
+def changed(
+    gateway: Gateway,
+    document: str,
+    status: str,
+    *,
+    tenant: str = "acme",
+    partition: int = 0,
+    generation: str | None = None,
+) -> int:
     """Let a document reach a stage."""
     event = LifecycleChanged(
-        tenant=tenant, document=document, version=2, status=status, stage="index", at_ms=1_700_000_000_000, n_chunks=4
+        tenant=tenant,
+        document=document,
+        version=2,
+        status=status,
+        stage="index",
+        at_ms=1_700_000_000_000,
+        generation=generation,
+        n_chunks=4,
     )
     return gateway.replies.lifecycle.append(partition, f"{tenant}/{document}".encode(), msgspec.json.encode(event))
 
@@ -89,6 +104,16 @@ async def test_all_documents_or_those_of_a_collection_are_followed(gateway: Gate
         changed(gateway, "a", "indexed")
         assert [(await anext(all_events)).json()["id"] for _ in range(2)] == ["b", "a"]
         assert (await anext(manuals)).json()["id"] == "a"
+
+
+async def test_what_becomes_of_a_document_in_a_candidate_is_not_told(gateway: Gateway, url: str) -> None:
+    known(gateway, "heron")
+    async with listening(url, "/v1/lifecycle/events") as events:
+        assert (await anext(events)).event == "begin"
+        changed(gateway, "heron", "failed", generation="g2")
+        changed(gateway, "heron", "indexed", generation="g1")
+
+        assert (await anext(events)).event == "indexed"
 
 
 async def test_nobody_hears_of_documents_that_he_may_not_read(gateway: Gateway, url: str) -> None:
