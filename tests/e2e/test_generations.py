@@ -12,6 +12,7 @@ from headrace.cli.output import ExitCode
 from tests.e2e.api import Api
 from tests.stack import Stack, running
 
+pytestmark = pytest.mark.timeout(300)
 N = 12
 SECONDS = 100.0
 
