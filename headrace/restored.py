@@ -90,4 +90,9 @@ async def reset_groups(settings: WorkerSettings, since_ms: int) -> Report:
 
 
 async def _generations(pool: "asyncpg.Pool[asyncpg.Record]") -> list[str]:
-    return [row["generation"] for row in await pool.fetch("SELECT generation FROM generations ORDER BY 1")]
+    return [
+        row["generation"]
+        for row in await pool.fetch(
+            "SELECT generation FROM generations WHERE state IN ('following', 'paused') ORDER BY 1"
+        )
+    ]

@@ -61,8 +61,21 @@ async def prepare(settings: GatewaySettings, overrides: Mapping[str, Mapping[str
     """
     prepare_api_keys(settings.api_keys_file)
     await prepare_postgres_schema(settings.postgres_dsn.get_secret_value(), settings.generation_alias)
-    made = await Admin(settings).ensure_topics(concrete(chunker=CHUNKER, generation=GENERATION), overrides)
+    topics = {topic.name: topic for held in await _held(settings) for topic in concrete(**held)}
+    made = await Admin(settings).ensure_topics(topics.values(), overrides)
     print(f"{len(made)} topics made")
+
+
+async def _held(settings: GatewaySettings) -> list[dict[str, str]]:
+    """Return chunker and name of the generations that hold documents."""
+    connection = await asyncpg.connect(settings.postgres_dsn.get_secret_value())
+    try:
+        rows = await connection.fetch(
+            "SELECT chunker, generation FROM generations WHERE state IN ('following', 'paused')"
+        )
+    finally:
+        await connection.close()
+    return [dict(row) for row in rows]
 
 
 def main() -> None:

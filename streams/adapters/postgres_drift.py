@@ -2,9 +2,8 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
@@ -12,13 +11,11 @@ import numpy as np
 from schemas.ids import DocumentId, DocumentKey, Tenant
 from schemas.postgres.generation import chunks_table
 from streams.adapters.float16 import LITTLE_HALF
+from streams.adapters.lease import LEASE_S, leased
 from streams.adapters.postgres import Pool, lend
-from streams.errors import Transient
 from streams.operator.drift import Contents, Difference, Row, Stored
 from streams.operator.verify import Verification
 
-_LEASE_S: Final = 30.0
-_RELEASE_S: Final = 2.0
 _FETCHED: Final = 500
 
 _ONLY: Final = "($1::text[] IS NULL OR (tenant, document) IN (SELECT * FROM unnest($1::text[], $2::text[])))"
@@ -47,15 +44,6 @@ WHERE id = (
     WHERE state = 'asked' OR (state = 'running' AND lease_until < now())
     ORDER BY asked_at LIMIT 1 FOR UPDATE SKIP LOCKED)
 RETURNING id::text, repair, lease_until
-"""
-
-_RENEW: Final = """
-UPDATE verifications SET lease_until = now() + make_interval(secs => $2) WHERE id = $1 RETURNING lease_until
-"""
-
-# not where the lease lapsed and another worker has one of its own
-_RELEASE: Final = """
-UPDATE verifications SET lease_until = now() WHERE id = $1 AND state = 'running' AND lease_until = $2
 """
 
 _FOUND: Final = """
@@ -142,20 +130,12 @@ class PostgresVerifications:
     async def next(self) -> AsyncIterator[Verification | None]:
         """See `VerificationStore.next`."""
         async with lend(self.pool) as connection:
-            row = await connection.fetchrow(_NEXT, _LEASE_S)
+            row = await connection.fetchrow(_NEXT, LEASE_S)
         if row is None:
             yield None
             return
-        lease = _Lease(until=row["lease_until"])
-        renewing = asyncio.create_task(self._renew(row["id"], lease))
-        try:
+        async with leased(self.pool, "verifications", row["id"], row["lease_until"]):
             yield Verification(id=row["id"], repair=row["repair"])
-        except BaseException:
-            renewing.cancel()
-            await self._release(row["id"], lease)
-            raise
-        finally:
-            renewing.cancel()
 
     async def progress(self, id: str, told: Mapping[str, Any]) -> None:
         """See `VerificationStore.progress`."""
@@ -191,23 +171,3 @@ class PostgresVerifications:
                 "finished" if why is None else "failed",
                 why,
             )
-
-    async def _renew(self, id: str, lease: "_Lease") -> None:
-        while True:
-            await asyncio.sleep(_LEASE_S / 3)
-            with suppress(Transient):
-                async with lend(self.pool) as connection:
-                    lease.until = await connection.fetchval(_RENEW, id, _LEASE_S)
-
-    async def _release(self, id: str, lease: "_Lease") -> None:
-        """Let another round take it now; where Postgres is away, when the lease lapses."""
-        with suppress(Transient, TimeoutError):
-            async with asyncio.timeout(_RELEASE_S), lend(self.pool) as connection:
-                await connection.execute(_RELEASE, id, lease.until)
-
-
-@dataclass
-class _Lease:
-    """Until when a verification is this worker's, as Postgres wrote it."""
-
-    until: datetime

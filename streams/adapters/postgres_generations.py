@@ -69,7 +69,8 @@ class PostgresGenerations:
         async with transaction(self.pool) as connection:
             await make_table(connection, name, dim)
             await connection.execute(
-                "UPDATE generations SET dim = $2, state = 'following' WHERE generation = $1 AND state = 'asked'",
+                "UPDATE generations SET dim = $2, state = 'following', why = NULL "
+                "WHERE generation = $1 AND state = 'asked'",
                 name,
                 dim,
             )

@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 
 import structlog
 
-from streams.errors import Fatal, Unprocessable
+from streams.errors import Fatal, Transient, Unprocessable
 from streams.ports import Generation
 
 _log = structlog.get_logger(__name__)
@@ -64,7 +64,7 @@ class GenerationRows(Protocol):
         ...
 
     async def waits(self, name: str, why: str) -> None:
-        """Say what the dropping of a generation waits for."""
+        """Say what the making or the dropping of a generation waits for."""
         ...
 
     async def open_questions(self, name: str) -> int:
@@ -146,17 +146,17 @@ class CarryOut:
     moved: Callable[[], Awaitable[None]]
 
     async def round(self) -> None:
-        """Do all that can be done now.
+        """Do all that can be done now; a switch first, for readers may wait for a rollback.
 
         Raises:
-            Transient: Kafka, Postgres or an embedder is away.
+            Transient: Kafka or Postgres is away.
         """
-        for generation in await self.rows.wanted("asked"):
-            await self._make(generation)
         if (switch := await self.rows.switch()) is not None:
             await self._switch(switch)
         for generation in await self.rows.wanted("dropping"):
             await self._drop(generation)
+        for generation in await self.rows.wanted("asked"):
+            await self._make(generation)
 
     async def _make(self, generation: Generation) -> None:
         try:
@@ -167,6 +167,9 @@ class CarryOut:
         except (Fatal, Unprocessable, ValueError) as error:
             await self.rows.failed(generation.name, str(error))
             _log.error("generation_failed", generation=generation.name, why=str(error))
+        except Transient as error:
+            # an embedder that is away is no reason to leave the next one
+            await self.rows.waits(generation.name, str(error))
         else:
             _log.info("generation_made", generation=generation.name, dim=dim)
 

@@ -8,15 +8,13 @@ from typing import Any, Final
 
 import structlog
 
-from streams.errors import Fatal, Transient
+from streams.errors import Transient
 from streams.ports import Catalogue, Generation
 from streams.retrieve.handler import Retrieve
 
 AGAIN_S: Final = 2.0
 """A nudge may be lost; so much later the catalogue is read all the same."""
 _STARTING_S: Final = 0.1
-FAILED_S: Final = 30.0
-"""Pause before a generation that could not be opened is tried again."""
 _log = structlog.get_logger(__name__)
 
 
@@ -26,7 +24,7 @@ class Opened:
 
     Attributes:
         search: answers its questions.
-        beside: what goes on while it is open; if one of them fails, so does the worker.
+        beside: what goes on while it is open; if one of them fails, it is closed.
     """
 
     search: Retrieve
@@ -42,12 +40,14 @@ class OpenGenerations:
         open: makes a generation searchable, which may take long, and gives it back once it is.
         woken: set by a nudge.
         gone: called with the chunkers of all that is open after one was closed for good.
+        failed_s: pause before one that does not answer is tried again after it broke, s.
     """
 
     catalogue: Catalogue
     open: Callable[[Generation], AbstractAsyncContextManager[Opened]]
     woken: asyncio.Event
     gone: Callable[[frozenset[str]], None] = lambda chunkers: None
+    failed_s: float = 30.0
     _open: dict[str, Retrieve] = field(default_factory=dict, init=False)
     _serving: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
@@ -70,7 +70,7 @@ class OpenGenerations:
         """Follow the catalogue until cancelled.
 
         Raises:
-            ExceptionGroup: of what broke a generation that was open.
+            ExceptionGroup: of what broke the generation that answers.
         """
         keeping: dict[Generation, asyncio.Task[None]] = {}
         async with asyncio.TaskGroup() as tasks:
@@ -101,12 +101,12 @@ class OpenGenerations:
         while True:
             try:
                 return await self._while_open(generation)
-            except Fatal as error:
+            except Exception as error:
                 # one that does not answer must not take down the one that does
                 if await self.catalogue.serving() == generation.name:
                     raise
-                _log.error("generation_not_open", generation=generation.name, why=str(error))
-                await asyncio.sleep(FAILED_S)
+                _log.error("generation_not_open", generation=generation.name, why=repr(error))
+                await asyncio.sleep(self.failed_s)
 
     async def _while_open(self, generation: Generation) -> None:
         async with self.open(generation) as opened:

@@ -7,11 +7,11 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from backbone.kafka import Admin
+from backbone.kafka import Admin, MissingTopic
 from backbone.settings import GatewaySettings
 from headrace.local.prepare import prepare
-from schemas.postgres.generation import create_generation, point_alias
-from schemas.topics import INGEST, concrete
+from schemas.postgres.generation import create_generation, drop_table, point_alias
+from schemas.topics import EMBEDDINGS, INGEST, concrete
 
 pytestmark = pytest.mark.integration
 
@@ -55,9 +55,16 @@ async def test_setting_up_again_changes_nothing(
     connection = await asyncpg.connect(postgres_server("prepare-again"))
     await create_generation(connection, "g2", "structure", "other", 8)
     await point_alias(connection, "live", "g2")
+    await connection.execute("UPDATE generations SET state = 'dropped' WHERE generation = 'g1'")
+    await drop_table(connection, "g1")
+    await Admin(chosen).drop_topic(EMBEDDINGS.named("g1").name)
 
     await prepare(chosen, {})
 
     assert await connection.fetchval("SELECT generation FROM aliases WHERE alias = 'live'") == "g2"
+    assert await connection.fetchval("SELECT to_regclass('chunks_g1')") is None
+    with pytest.raises(MissingTopic):
+        await Admin(chosen).topic_ids([EMBEDDINGS.named("g1").name])
+    assert await Admin(chosen).topic_ids([EMBEDDINGS.named("g2").name])
     await connection.close()
     assert ((tmp_path / "keys.json").read_text(), await Admin(chosen).topic_ids([INGEST.name])) == (key, ids)

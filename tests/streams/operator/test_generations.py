@@ -6,7 +6,7 @@ from typing import Literal
 
 import pytest
 
-from streams.errors import Fatal
+from streams.errors import Fatal, Transient
 from streams.operator.generations import CarryOut, InUse, Readers, Switch
 from streams.ports import Generation
 
@@ -90,8 +90,12 @@ class Owned:
         self.rows.told.append(f"topics of {generation.name} gone, chunks too: {chunks_too}")
 
 
-async def carried_out(rows: Rows, *, in_use: str = "", why: str = "") -> list[str]:
+async def carried_out(rows: Rows, *, in_use: str = "", why: str = "", away: str = "") -> list[str]:
+    failures = [Transient(away)] if away else []
+
     async def dimension(embedder: str) -> int:
+        if failures:
+            raise failures.pop()
         if why:
             raise Fatal(why)
         return 384
@@ -121,7 +125,17 @@ async def test_topics_stand_before_a_generation_is_followed() -> None:
 async def test_one_that_cannot_be_made_says_why_and_does_not_hold_up_a_switch() -> None:
     told = await carried_out(Rows(asked=[generation("g2")], under_way=SWITCH), why="no such embedder")
 
-    assert told == ["failed g2: no such embedder", "moved to g2", "nudged", "settled"]
+    assert told == ["moved to g2", "nudged", "settled", "failed g2: no such embedder"]
+
+
+async def test_one_whose_embedder_is_away_waits_and_holds_up_nobody() -> None:
+    rows = Rows(asked=[generation("g2"), generation("g3")])
+
+    assert await carried_out(rows, away="the endpoint is away") == [
+        "waits g2: the endpoint is away",
+        "topics of g3",
+        "made g3 384",
+    ]
 
 
 @pytest.mark.parametrize(
