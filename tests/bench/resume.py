@@ -24,6 +24,7 @@ from tests.stack import Beside, Stack, running
 
 TEXT: Final = "The sluice gate of the north dam opens at a water level of 4.2 metres, and a lever moves it."
 QUESTION: Final = "At which water level does the sluice gate of the north dam open?"
+FIRST_MARK: Final = 9_000
 GATEWAY: Final = Row(name="gateway-beside", arguments=("-m", "gateway"), port_variable="HEADRACE_GATEWAY_PORT")
 AT_ONCE: Final = 25
 EVENTS: Final = 36
@@ -49,14 +50,17 @@ async def cut(urls: Sequence[str], n: int, seed: int) -> Counter[str]:
 
 
 async def outliving(beside: Beside, survivor: str, n: int, end: signal.Signals = signal.SIGKILL) -> Counter[str]:
-    """Ask n questions of a gateway, and send it a signal that ends it for good when each has told some tokens."""
+    """Ask n questions of a gateway, and send it a signal that ends it for good when each has told some tokens.
+
+    The questions are marked: a model that takes more time for those writes all of them still when the signal comes.
+    """
     telling = [asyncio.Event() for _ in range(n)]
     counts: Counter[str] = Counter()
 
-    async def one(tells: asyncio.Event) -> None:
+    async def one(number: int, tells: asyncio.Event) -> None:
         events = []
         async with AsyncClient(urls=[beside.url, survivor], api_key="acme-key") as client:
-            async for event in client.query_stream(QUESTION):
+            async for event in client.query_stream(f"{QUESTION} ask{FIRST_MARK + number}x"):
                 events.append(event)
                 if sum(each.event == "token" for each in events) == 3:
                     tells.set()
@@ -66,7 +70,7 @@ async def outliving(beside: Beside, survivor: str, n: int, end: signal.Signals =
         await asyncio.gather(*(tells.wait() for tells in telling))
         beside.process.send_signal(end)
 
-    await asyncio.gather(stop(), *(one(tells) for tells in telling))
+    await asyncio.gather(stop(), *(one(number, tells) for number, tells in enumerate(telling)))
     return counts
 
 
