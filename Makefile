@@ -46,7 +46,7 @@ demo: setup ## start a stack, ingest docs/, ask three questions, check their cit
 
 .PHONY: test
 test: setup ## unit, contract, integration and end-to-end tests, on the embedded parts
-	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder -m "not faults and not long"
+	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not faults and not long"
 
 .PHONY: check
 check: $(VENV)/.ready ## formatting, lint, types, import rules, generated files, compose file

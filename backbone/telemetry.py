@@ -1,9 +1,12 @@
-"""Logs, metrics and the health port of workers: every name is in this file."""
+"""Logs, metrics, the health port of workers, and the last word of a process that does not end."""
 
 import asyncio
 import logging
+import os
 import socket
 import sys
+import threading
+import traceback
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Final
@@ -340,3 +343,49 @@ def _listen(port: int) -> socket.socket:
             error.errno, f"port {port!r} on 127.0.0.1 cannot be used ({error.strerror}); choose another"
         ) from error
     return listener
+
+
+# --- the end of a process -------------------------------------------------------------------------
+
+
+def end_within(limit_s: float, code: int) -> threading.Timer:
+    """See to it that this process ends in time: one that has not by then says what it still does, and ends.
+
+    Args:
+        limit_s: seconds from now.
+        code: exit code of a process that is ended so.
+
+    Returns:
+        The clock; cancel it to call it off.
+    """
+    loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        structlog.get_logger(__name__).critical("did_not_end", limit_s=limit_s, **_doings(loop))
+        sys.stderr.flush()
+        os._exit(code)
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    return timer
+
+
+def _doings(loop: asyncio.AbstractEventLoop) -> dict[str, list[str]]:
+    """Return the stacks of all threads and of all tasks of a loop of another thread, without local variables."""
+    threads = [
+        f"{thread.name}\n{''.join(traceback.format_stack(frame))}"
+        for thread in threading.enumerate()
+        if (frame := sys._current_frames().get(thread.ident or 0)) is not None
+    ]
+    tasks = [f"{task.get_name()}\n{''.join(_awaits(task.get_coro()))}" for task in asyncio.all_tasks(loop)]
+    return {"threads": threads, "tasks": tasks}
+
+
+def _awaits(coroutine: Any) -> Iterator[str]:
+    """Yield where a coroutine is, and where what it awaits is, and so on."""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "ag_frame", None)
+        if frame is not None:
+            yield f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_qualname}\n'
+        coroutine = getattr(coroutine, "cr_await", None) or getattr(coroutine, "ag_await", None)

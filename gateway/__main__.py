@@ -7,11 +7,12 @@ from contextlib import suppress
 import uvicorn
 
 from backbone.settings import GatewaySettings
-from backbone.telemetry import setup_logging
+from backbone.telemetry import end_within, setup_logging
 from gateway.app import create_app
 from gateway.auth import ApiKeys, BadKeysFile
 from gateway.server import GRACE_S, Server
 
+EXIT_LATE = 74
 _SWITCH_INTERVAL_S = 0.0005
 _OTHER_FILES = 1024
 """Connections that are no streams, and files."""
@@ -38,7 +39,9 @@ def main() -> None:
         access_log=False,
         timeout_graceful_shutdown=GRACE_S,
     )
-    server = Server(app, config, notice_s=settings.stop_notice_ms / 1000)
+    server = Server(
+        app, config, notice_s=settings.stop_notice_ms / 1000, on_told=lambda within_s: end_within(within_s, EXIT_LATE)
+    )
     with suppress(KeyboardInterrupt):
         server.run()
     if not server.started:

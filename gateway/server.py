@@ -3,6 +3,7 @@
 import signal
 import socket
 import time
+from collections.abc import Callable
 from types import FrameType
 
 import uvicorn
@@ -12,6 +13,8 @@ from gateway.ports import Services
 
 GRACE_S = 10
 """How long open requests may take to end once event streams are ended; what is open then is cut off."""
+CLOSE_S = 2
+"""How long closing connections may take after that."""
 
 
 class Server(uvicorn.Server):
@@ -21,21 +24,31 @@ class Server(uvicorn.Server):
     closed, event streams end so that their readers go on at another gateway, and open requests end.
     """
 
-    def __init__(self, app: FastAPI, config: uvicorn.Config, *, notice_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        app: FastAPI,
+        config: uvicorn.Config,
+        *,
+        notice_s: float = 0.0,
+        on_told: Callable[[float], object] = lambda _: None,
+    ) -> None:
         """Args:
         app: `gateway.app.create_app`.
         config: of that app.
         notice_s: for how long /ready says no before the port is closed.
+        on_told: called once when it begins to stop, with the seconds within which the process should have ended.
         """
         super().__init__(config)
         self._app = app
         self._notice_s = notice_s
+        self._on_told = on_told
         self._told_s: float | None = None
 
     def tell(self) -> None:
         """Begin to stop."""
         self._services.stopping.set()
         self._told_s = time.monotonic()
+        self._on_told(self._notice_s + GRACE_S + CLOSE_S)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to stop at the first signal; end at once at the second, or where nothing is served yet."""

@@ -19,14 +19,16 @@ import structlog
 
 from backbone.postgres import open_pool
 from backbone.settings import WorkerSettings
-from backbone.telemetry import serve_worker_endpoint, setup_logging
+from backbone.telemetry import end_within, serve_worker_endpoint, setup_logging
 from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.errors import Fatal, Transient
 from streams.ports import Catalogue
+from streams.runtime.worker import EXIT_LATE
 
 LOOK_S: Final = 1.0
-STOP_S: Final = 30.0
-"""How long a process may finish what it has in hand before it is killed."""
+STOP_S: Final = 24.0
+"""How long a process may finish what it has in hand before it is killed; workers end by themselves before that."""
+END_S: Final = 30.0
 PAUSE_S: Final = 1.0
 PAUSE_MAX_S: Final = 30.0
 HEALTHY_S: Final = 60.0
@@ -146,8 +148,13 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
 
 async def _main(settings: WorkerSettings) -> None:
     told = asyncio.Event()
+
+    def tell() -> None:
+        told.set()
+        end_within(END_S, EXIT_LATE)
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, told.set)
+        asyncio.get_running_loop().add_signal_handler(number, tell)
     pool = await open_pool(settings)
     try:
         replays = Replays(catalogue=PostgresCatalogue(pool=pool, alias=settings.generation_alias), settings=settings)

@@ -30,6 +30,7 @@ import uvloop
 
 from backbone.kafka import Admin
 from backbone.settings import KafkaSettings
+from backbone.telemetry import end_within
 from schemas.codec import Blobs
 from streams.errors import Fatal
 from streams.runtime.app import StageApp, Timing
@@ -45,11 +46,14 @@ from streams.runtime.watchdog import EXIT_STUCK, LoopWatch, Stuck, watch
 EXIT_FATAL = 70
 EXIT_CRASHED = 72
 EXIT_FORCED = 73
+EXIT_LATE = 74
 
 FAUST_VERSION = "0.15.3"
 STOP_MARGIN_S = 12.0
 """From SIGTERM to the end it takes at most `Timing.drain_s` and this; leave a process more before SIGKILL."""
 
+_CLOSE_S = 4.0
+"""Of the margin, what is left for closing connections."""
 _SWITCH_INTERVAL_S = 0.0005
 _log = structlog.get_logger(__name__)
 
@@ -104,7 +108,7 @@ async def run_worker(
         for stage in stages
     ]
     apps = [StageApp(runner, kafka, admin, timing, consumer, holders) for runner in runners]
-    with LoopWatch(), _told_to_stop() as told:
+    with LoopWatch(), _told_to_stop(timing.drain_s + STOP_MARGIN_S) as told:
         work = asyncio.create_task(_run(apps, admin, observer, outages, before_join, on_ready))
         try:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -118,7 +122,7 @@ async def run_worker(
                 on_stop()
             work.cancel()
             outages.close()
-            await _stop(apps, timing.drain_s + STOP_MARGIN_S)
+            await _stop(apps, timing.drain_s + STOP_MARGIN_S - _CLOSE_S)
 
 
 def run_process(main: Callable[[], Coroutine[Any, Any, int]]) -> NoReturn:
@@ -174,7 +178,7 @@ async def _fail_with(app: StageApp) -> None:
 
 
 @contextmanager
-def _told_to_stop() -> "Iterator[asyncio.Future[None]]":
+def _told_to_stop(limit_s: float) -> "Iterator[asyncio.Future[None]]":
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
 
@@ -183,6 +187,8 @@ def _told_to_stop() -> "Iterator[asyncio.Future[None]]":
             _log.warning("stopped_at_once")
             os._exit(EXIT_FORCED)
         told.set_result(None)
+        # not only the stages: what is closed after them must not hold it up either
+        end_within(limit_s, EXIT_LATE)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, tell)

@@ -53,6 +53,45 @@ def test_every_metric_has_help_and_our_prefix() -> None:
         assert family.documentation.endswith(".")
 
 
+def test_a_process_that_does_not_end_says_what_it_does_and_ends() -> None:
+    program = (
+        "import asyncio, time\n"
+        "from backbone.telemetry import end_within\n"
+        "async def waits_for_ever():\n    await asyncio.Event().wait()\n"
+        "async def main():\n"
+        "    end_within(0.5, 74)\n"
+        "    task = asyncio.create_task(waits_for_ever())\n"
+        "    asyncio.get_running_loop().run_in_executor(None, time.sleep, 60)\n"
+        "    await asyncio.sleep(0.1)\n"
+        "    raise SystemExit\n"
+        "asyncio.run(main())\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", SET_UP + program], cwd=ROOT, capture_output=True, text=True)
+
+    [line] = [json.loads(line) for line in done.stderr.splitlines() if "did_not_end" in line]
+    assert done.returncode == 74
+    # asyncio waits for its executor for ever
+    assert any("shutdown_default_executor" in task or "run_until_complete" in task for task in line["threads"])
+    assert "time.sleep" in "".join(line["threads"]) or "_worker" in "".join(line["threads"])
+
+
+def test_the_stacks_of_tasks_are_told() -> None:
+    program = (
+        "import asyncio\n"
+        "from backbone.telemetry import end_within\n"
+        "async def waits_for_ever():\n    await asyncio.Event().wait()\n"
+        "async def main():\n    end_within(0.3, 74)\n    await waits_for_ever()\n"
+        "asyncio.run(main())\n"
+    )
+
+    done = subprocess.run([sys.executable, "-c", SET_UP + program], cwd=ROOT, capture_output=True, text=True)
+
+    [line] = [json.loads(line) for line in done.stderr.splitlines() if "did_not_end" in line]
+    assert (done.returncode, line["limit_s"]) == (74, 0.3)
+    assert "waits_for_ever" in "".join(line["tasks"])
+
+
 async def test_a_worker_answers_health_ready_and_metrics() -> None:
     parts = {"kafka": True, "encoder": False}
     async with (
