@@ -13,7 +13,7 @@ from gateway.ports import Services
 
 GRACE_S = 10
 """How long open requests may take to end once event streams are ended; what is open then is cut off."""
-CLOSE_S = 2
+CLOSE_S = 1.5
 """How long closing connections may take after that."""
 
 

@@ -54,6 +54,8 @@ STOP_MARGIN_S = 12.0
 
 _CLOSE_S = 4.0
 """Of the margin, what is left for closing connections."""
+_EXIT_S = 0.5
+"""And of that, for being gone."""
 _SWITCH_INTERVAL_S = 0.0005
 _log = structlog.get_logger(__name__)
 
@@ -108,7 +110,7 @@ async def run_worker(
         for stage in stages
     ]
     apps = [StageApp(runner, kafka, admin, timing, consumer, holders) for runner in runners]
-    with LoopWatch(), _told_to_stop(timing.drain_s + STOP_MARGIN_S) as told:
+    with LoopWatch(), _told_to_stop(timing.drain_s + STOP_MARGIN_S - _EXIT_S) as told:
         work = asyncio.create_task(_run(apps, admin, observer, outages, before_join, on_ready))
         try:
             await asyncio.wait({work, told}, return_when=asyncio.FIRST_COMPLETED)

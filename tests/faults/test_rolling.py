@@ -19,8 +19,12 @@ GATEWAY_STOP_S = GRACE_S + 2
 """Open requests, and what closing connections takes."""
 
 
-def judged(rolled: Rolled) -> Rolled:
+def judged(rolled: Rolled, stack: Stack) -> Rolled:
     print(f"{rolled.table()}\n{report(rolled.verdict)}")
+    for log in stack.home.logs.glob("*.log"):
+        for line in log.read_text(errors="replace").splitlines():
+            if "did_not_end" in line or "stop_took_too_long" in line:
+                print(f"{log.stem}: {line}")
     assert rolled.verdict.violations == []
     for part, seconds in rolled.stopped_s.items():
         assert seconds <= (GATEWAY_STOP_S if part in GATEWAYS else WORKER_STOP_S), f"{part} took {seconds:.1f} s"
@@ -31,7 +35,7 @@ def judged(rolled: Rolled) -> Rolled:
 def test_a_gateway_and_a_worker_of_each_kind_stop_unnoticed(tmp_path: Path, slow_stack: Stack) -> None:
     parts = ("gateway", "worker-query-1", "worker-ingest-1")
 
-    rolled = judged(roll(tmp_path, slow_stack, parts, "hooli", quiet_s=3))
+    rolled = judged(roll(tmp_path, slow_stack, parts, "hooli", quiet_s=3), slow_stack)
 
     assert rolled.errors == []
     assert set(rolled.stopped_s) == set(parts)
@@ -41,7 +45,7 @@ def test_a_gateway_and_a_worker_of_each_kind_stop_unnoticed(tmp_path: Path, slow
 @pytest.mark.long
 @pytest.mark.timeout(900)
 def test_a_rolling_restart_of_every_process_of_ours_is_seen_as_time_alone(tmp_path: Path, slow_stack: Stack) -> None:
-    rolled = judged(roll(tmp_path, slow_stack, (*GATEWAYS, *WORKERS), "umbrella", quiet_s=60))
+    rolled = judged(roll(tmp_path, slow_stack, (*GATEWAYS, *WORKERS), "umbrella", quiet_s=60), slow_stack)
 
     assert rolled.errors == []
     assert len(rolled.stopped_s) == 7
@@ -52,7 +56,7 @@ def test_a_rolling_restart_of_every_process_of_ours_is_seen_as_time_alone(tmp_pa
 def test_stores_that_restart_in_good_order_lose_nothing(tmp_path: Path, slow_stack: Stack) -> None:
     parts = ("valkey", "postgres", "kafka")
 
-    rolled = judged(roll(tmp_path, slow_stack, parts, "vehement", quiet_s=10, seed=2))
+    rolled = judged(roll(tmp_path, slow_stack, parts, "vehement", quiet_s=10, seed=2), slow_stack)
 
     assert set(rolled.stopped_s) == set(parts)
 
