@@ -7,7 +7,7 @@ PYTEST := $(BIN)/python -m pytest
 
 .PHONY: help
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: requirements-dev.lock requirements-bootstrap.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Headrace needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) -V). Try: make PYTHON=python3.12 setup"; exit 1; }
@@ -47,6 +47,11 @@ demo: setup ## start a stack, ingest docs/, ask three questions, check their cit
 .PHONY: test
 test: setup ## unit, contract, integration and end-to-end tests, on the embedded parts
 	$(PYTEST) -n 2 --dist loadfile --no-loadscope-reorder --max-worker-restart 0 -m "not faults and not long"
+
+.PHONY: test-containers
+test-containers: setup ## contract and integration tests on containers; where no Docker engine answers, says so and fails
+	HEADRACE_TEST_PARTS=containers $(PYTEST) -m "integration and not faults and not long" \
+		tests/backbone tests/contract tests/gateway tests/headrace/local/test_prepare.py tests/schemas tests/streams
 
 .PHONY: check
 check: $(VENV)/.ready ## formatting, lint, types, import rules, generated files, compose file

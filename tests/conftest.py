@@ -1,34 +1,28 @@
-"""Fixtures that every test may use: an event loop, a real Kafka, a real Postgres."""
+"""Fixtures that every test may use: an event loop, real parts, a fresh database."""
 
-import asyncio
+import os
 import signal
-import subprocess
-import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from headrace.local.artefacts import cache_dir, read_lock
-from headrace.local.fetch import class_path, fetch_jars
-from headrace.local.files import secret_in
-from headrace.local.kafka import kafka_ready, prepare_kafka
-from headrace.local.opensearch import opensearch_ready, opensearch_url, prepare_opensearch
-from headrace.local.ports import free_ports
-from headrace.local.postgres import create_database, postgres_dsn, postgres_ready, prepare_postgres
-from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
+from headrace.local.postgres import create_database
 from schemas.postgres.migrate import upgrade
-from tests.proxy import Proxy, kafka_listener, proxy
+from tests.parts import Broker, Parts, chosen
+from tests.parts.embedded import EmbeddedParts
+from tests.parts.reporting import Reporting
+from tests.proxy import Proxy, proxy
 
-START_S = 90
 
-
-def pytest_configure() -> None:
+def pytest_configure(config: pytest.Config) -> None:
     """End on SIGTERM (as `timeout` sends it) as on Ctrl-C, so that the fixtures still end their processes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        kind = chosen(os.environ)
+    except ValueError as error:
+        raise pytest.UsageError(str(error)) from None
+    config.pluginmanager.register(Reporting(kind=kind), "parts")
 
 
 @pytest.fixture
@@ -38,31 +32,23 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def jars() -> str:
-    """Class path of Kafka, fetched where the cache does not have it."""
-    artefacts, cache = read_lock(), cache_dir()
-    fetch_jars(artefacts.jars, cache)
-    return class_path(artefacts, cache)
+def parts(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    """How to run the parts that were asked for; without them, tests are skipped and the run fails."""
+    reporting = pytestconfig.pluginmanager.get_plugin("parts")
+    assert isinstance(reporting, Reporting)
+    if reporting.kind == "embedded":
+        return EmbeddedParts(folder=tmp_path_factory.mktemp)
+    reporting.skip_without_engine()
+    from tests.parts.containers import ContainerParts
 
-
-@dataclass(frozen=True, kw_only=True)
-class Broker:
-    """A real broker. Clients of `proxy_port`, where a proxy to `behind` is to listen, are sent there again."""
-
-    port: int
-    behind: int
-    proxy_port: int
+    return ContainerParts()
 
 
 @pytest.fixture(scope="session")
-def kafka_broker(jars: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Broker]:
+def kafka_broker(parts: Parts) -> Iterator[Broker]:
     """A real broker that lives as long as the run."""
-    folder = tmp_path_factory.mktemp("kafka")
-    port, controller_port, behind, proxy_port = free_ports(4)
-    more = kafka_listener(port=port, controller_port=controller_port, behind=behind, proxy_port=proxy_port)
-    command = prepare_kafka(folder / "home", class_path=jars, port=port, controller_port=controller_port, more=more)
-    with _running(command, folder / "kafka.log", lambda: kafka_ready(f"127.0.0.1:{port}")):
-        yield Broker(port=port, behind=behind, proxy_port=proxy_port)
+    with parts.kafka() as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")
@@ -79,15 +65,10 @@ def kafka_proxy(kafka_broker: Broker) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+def postgres_server(parts: Parts) -> Iterator[Callable[[str], str]]:
     """A real Postgres that lives as long as the run: name of a database -> its connection string."""
-    folder = tmp_path_factory.mktemp("postgres")
-    (port,) = free_ports(1)
-    password = secret_in(folder / "password")
-    command = prepare_postgres(folder / "home", password_file=folder / "password", port=port)
-    dsn = postgres_dsn(password, port)
-    with _running(command, folder / "postgres.log", lambda: asyncio.run(postgres_ready(dsn))):
-        yield lambda database: postgres_dsn(password, port, database)
+    with parts.postgres() as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
@@ -104,45 +85,14 @@ def postgres(postgres_server: Callable[[str], str]) -> Callable[[], Awaitable[st
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def valkey(parts: Parts) -> Iterator[str]:
     """URL of a real Valkey that lives as long as the run."""
-    folder = tmp_path_factory.mktemp("valkey")
-    (port,) = free_ports(1)
-    command = prepare_valkey(folder / "home", password_file=folder / "password", port=port)
-    url = valkey_url(secret_in(folder / "password"), port)
-    with _running(command, folder / "valkey.log", lambda: asyncio.run(valkey_ready(url))):
+    with parts.valkey() as url:
         yield url
 
 
 @pytest.fixture(scope="session")
-def opensearch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def opensearch(parts: Parts) -> Iterator[str]:
     """URL of a real OpenSearch that lives as long as the run."""
-    folder = tmp_path_factory.mktemp("opensearch")
-    jars, cache = read_lock().opensearch, cache_dir()
-    fetch_jars(jars, cache)
-    port, transport_port = free_ports(2)
-    command = prepare_opensearch(folder / "home", jars=jars, cache=cache, port=port, transport_port=transport_port)
-    url = opensearch_url(port)
-    with _running(command, folder / "opensearch.log", lambda: asyncio.run(opensearch_ready(url))):
+    with parts.opensearch() as url:
         yield url
-
-
-@contextmanager
-def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
-    try:
-        deadline = time.monotonic() + START_S
-        while not ready():
-            if process.poll() is not None or time.monotonic() > deadline:
-                pytest.fail(f"{command[0]} did not start:\n{log.read_text()[-2000:]}", pytrace=False)
-            time.sleep(0.1)
-        yield
-    finally:
-        # Of Postgres' signals the one that does not wait for clients.
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(10)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()

@@ -23,10 +23,10 @@ from backbone.settings import GatewaySettings
 from gateway.app import create_app
 from gateway.questions import PostgresQuestionRows
 from schemas.topics import DEAD_LETTERS
-from tests.conftest import Broker
 from tests.gateway.factories import question
 from tests.gateway.real import responder
 from tests.gateway.serving import served
+from tests.parts import Broker
 from tests.proxy import Proxy, proxy
 
 pytestmark = pytest.mark.integration

