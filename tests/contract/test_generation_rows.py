@@ -15,12 +15,8 @@ Pool = asyncpg.Pool
 
 
 @pytest.fixture(autouse=True)
-async def g1_alone(pool: "Pool[Any]") -> None:
+async def g1_alone(generations_pool: "Pool[Any]") -> None:
     """There is no generation but g1, which answers."""
-    await pool.execute("DELETE FROM switches")
-    await pool.execute("UPDATE aliases SET generation = 'g1'")
-    await pool.execute("DELETE FROM generations WHERE generation <> 'g1'")
-    await pool.execute("DROP TABLE IF EXISTS chunks_g2")
 
 
 def sides(pool: "Pool[Any]") -> tuple[PostgresGenerationRows, PostgresGenerations, PostgresCatalogue]:

@@ -15,7 +15,14 @@ def _row(name: str, chunker: str, embedder: str, state: str) -> dict[str, Any]:
 
 @dataclass(kw_only=True)
 class MemoryGenerationRows:
-    """`GenerationRows`; tests say in `rows`, `asked` and `progresses` what became of what was wanted."""
+    """`GenerationRows`; `made`, `failed`, `move` and `settle` are what the operator stage does about what is wanted.
+
+    Attributes:
+        serving: that answers.
+        rows: generations by name.
+        asked: switches, the newest first.
+        progresses: what tests say of the progress of generations.
+    """
 
     serving: str = "g1"
     rows: dict[str, dict[str, Any]] = field(
@@ -64,16 +71,35 @@ class MemoryGenerationRows:
         row |= {"gate": gate, "state": "asked", "why": None, "asked_at": datetime.now(UTC)}
         row |= {"moved_at": None, "finished_at": None}
         self.asked.insert(0, row)
-        return row
+        return dict(row)
 
     async def switches(self, limit: int) -> Sequence[Mapping[str, Any]]:
-        return self.asked[:limit]
+        return [dict(each) for each in self.asked[:limit]]
 
     async def cancel_switch(self) -> bool:
         waiting = [each for each in self.asked if each["state"] == "asked"]
         for each in waiting:
             each |= {"state": "refused", "why": "cancelled", "finished_at": datetime.now(UTC)}
         return bool(waiting)
+
+    def made(self, name: str, dim: int) -> None:
+        """It is followed."""
+        self.rows[name] |= {"state": "following", "dim": dim, "why": None}
+
+    def failed(self, name: str, why: str) -> None:
+        """It cannot be made."""
+        self.rows[name] |= {"state": "failed", "why": why}
+
+    def move(self) -> None:
+        """Let the generation answer to which a switch waits."""
+        [switch] = [each for each in self.asked if each["state"] == "asked"]
+        self.serving = switch["generation"]
+        switch |= {"state": "moved", "why": None, "moved_at": datetime.now(UTC)}
+
+    def settle(self) -> None:
+        """Finish the switch that has moved."""
+        [switch] = [each for each in self.asked if each["state"] == "moved"]
+        switch |= {"state": "done", "finished_at": datetime.now(UTC)}
 
     def _shown(self, row: dict[str, Any]) -> dict[str, Any]:
         return row | {"serving": row["name"] == self.serving}

@@ -2,8 +2,6 @@
 
 import asyncio
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +12,8 @@ from streams.adapters.paced_encoder import PacedEncoder
 from streams.ports import Generation
 from streams.replay import Replays, Work, wanted
 from tests.contract.test_encoder import chunk
+from tests.doubles.catalogue import MemoryCatalogue
 from tests.doubles.encoder import HashingEncoder
-
-
-@dataclass
-class MemoryCatalogue:
-    """`Catalogue` over `rows`; the first one answers."""
-
-    rows: list[Generation] = field(default_factory=list)
-
-    async def serving(self) -> str:
-        return self.rows[0].name
-
-    async def held(self) -> Sequence[Generation]:
-        return self.rows
-
-    async def find(self, name: str) -> Generation | None:
-        return next((each for each in self.rows if each.name == name), None)
 
 
 def generation(name: str, chunker: str, state: str = "following") -> Generation:
@@ -45,7 +28,7 @@ async def test_what_does_not_answer_is_followed_and_chunked_only_where_nobody_el
         generation("g4", "tokens", "paused"),
     ]
 
-    assert await wanted(MemoryCatalogue(rows)) == {
+    assert await wanted(MemoryCatalogue(rows=rows, answers="g1")) == {
         Work(generation="g2", stages=("embed", "index")),
         Work(generation="g3", stages=("chunk", "embed", "index")),
     }
@@ -58,7 +41,7 @@ async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) ->
         f"open(r'{tmp_path}/' + os.environ['HEADRACE_GENERATION'], 'a').write(f'{{os.getpid()}} {{os.nice(0)}}\\n')\n"
         "time.sleep(60)\n"
     )
-    catalogue = MemoryCatalogue([generation("g1", "structure"), generation("g2", "tokens")])
+    catalogue = MemoryCatalogue(rows=[generation("g1", "structure"), generation("g2", "tokens")], answers="g1")
     replays = Replays(
         catalogue=catalogue, settings=WorkerSettings(replay_nice=7), program=(sys.executable, str(script))
     )
