@@ -9,7 +9,7 @@ import pytest
 
 from headrace.local.postgres import create_database
 from schemas.postgres.migrate import upgrade
-from tests.parts import Broker, Parts, chosen
+from tests.parts import Broker, Parts, Running, chosen
 from tests.parts.embedded import EmbeddedParts
 from tests.parts.reporting import Reporting
 from tests.proxy import Proxy, proxy
@@ -65,10 +65,16 @@ def kafka_proxy(kafka_broker: Broker) -> Iterator[Proxy]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server(parts: Parts) -> Iterator[Callable[[str], str]]:
-    """A real Postgres that lives as long as the run: name of a database -> its connection string."""
-    with parts.postgres() as server:
-        yield server
+def postgres_process(parts: Parts) -> Iterator[Running[Callable[[str], str]]]:
+    """A real Postgres that lives as long as the run, and can be killed and started again."""
+    with parts.postgres() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_process: Running[Callable[[str], str]]) -> Callable[[str], str]:
+    """Of that Postgres: name of a database -> its connection string."""
+    return postgres_process.where
 
 
 @pytest.fixture(scope="session")
@@ -92,7 +98,13 @@ def valkey(parts: Parts) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def opensearch(parts: Parts) -> Iterator[str]:
-    """URL of a real OpenSearch that lives as long as the run."""
-    with parts.opensearch() as url:
-        yield url
+def opensearch_process(parts: Parts) -> Iterator[Running[str]]:
+    """A real OpenSearch that lives as long as the run, and can be killed and started again."""
+    with parts.opensearch() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def opensearch(opensearch_process: Running[str]) -> str:
+    """URL of that OpenSearch."""
+    return opensearch_process.where

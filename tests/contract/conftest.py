@@ -1,7 +1,7 @@
 """Fixtures of the contract suites: each port once as its double and once for real."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import asyncpg
@@ -15,6 +15,7 @@ from streams.adapters.opensearch_index import OpensearchIndex
 from tests.contract.fence import Fence, memory_fence, postgres_fence
 from tests.contract.lexical import NOW_MS
 from tests.doubles.clock import FrozenClock
+from tests.parts import Parts, Running
 
 
 async def _database(postgres: Callable[[], Awaitable[str]]) -> str:
@@ -44,6 +45,28 @@ async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
     await pool.close()
 
 
+@pytest.fixture
+async def generations_pool(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.Pool[Any]]":
+    """The same connections, for tests that make generations and let them answer: there is g1 alone before and after."""
+    await _g1_alone(pool)
+    yield pool
+    await _g1_alone(pool)
+
+
+async def _g1_alone(pool: "asyncpg.Pool[Any]") -> None:
+    await pool.execute("DELETE FROM switches")
+    await pool.execute(
+        "INSERT INTO generations (generation, chunker, embedder, dim) VALUES ('g1', 'structure', 'test', 4) "
+        "ON CONFLICT (generation) DO UPDATE SET state = 'following', why = NULL, chunker = 'structure', dim = 4"
+    )
+    await pool.execute(
+        "INSERT INTO aliases (alias, generation) VALUES ('live', 'g1') "
+        "ON CONFLICT (alias) DO UPDATE SET generation = 'g1'"
+    )
+    for name in await pool.fetch("DELETE FROM generations WHERE generation <> 'g1' RETURNING generation"):
+        await pool.execute(f"DROP TABLE IF EXISTS chunks_{name['generation']}")
+
+
 @pytest.fixture(
     params=[
         "double",
@@ -57,6 +80,19 @@ def fence(request: pytest.FixtureRequest) -> Fence:
         return memory_fence()
     pool = request.getfixturevalue("pool")
     return postgres_fence(pool, exact_max_rows=2_000 if request.param == "real" else 0)
+
+
+@pytest.fixture(scope="package")
+def opensearch_process(parts: Parts) -> Iterator[Running[str]]:
+    """A real OpenSearch for these suites, which leaves its memory to those that come after them."""
+    with parts.opensearch() as running:
+        yield running
+
+
+@pytest.fixture(scope="package")
+def opensearch(opensearch_process: Running[str]) -> str:
+    """URL of that OpenSearch."""
+    return opensearch_process.where
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 
-from schemas.events import DocumentEmbedded
+from schemas.events import DocumentEmbedded, Filters
 from schemas.ids import ChunkId, DocumentKey
 from streams.adapters.opensearch_index import OpensearchIndex
 from streams.adapters.opensearch_rankers import OpensearchVectors
@@ -15,7 +15,15 @@ from streams.adapters.postgres_documents import PostgresDocuments
 from streams.adapters.postgres_generation import PostgresGeneration
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_status import PostgresStatus
-from streams.ports import DenseRanker, DocumentStore, GenerationStore, PassageStore, StatusProjection, Vectors
+from streams.ports import (
+    Candidate,
+    DenseRanker,
+    DocumentStore,
+    GenerationStore,
+    PassageStore,
+    StatusProjection,
+    Vectors,
+)
 from tests.doubles.dense_ranker import MemoryDenseRanker
 from tests.doubles.document_store import MemoryDocuments
 from tests.doubles.generation_store import MemoryGeneration
@@ -92,7 +100,7 @@ def postgres_fence(pool: "asyncpg.Pool[Any]", *, exact_max_rows: int = 2_000) ->
 
 @dataclass(frozen=True)
 class Both:
-    """A generation that is written to a second store, too, where it can be found at once."""
+    """A generation that is written to a second store, too."""
 
     first: GenerationStore
     index: OpensearchIndex
@@ -103,18 +111,28 @@ class Both:
     async def replace(self, document: DocumentEmbedded, *, whole: bool = False) -> bool:
         done = await self.first.replace(document, whole=whole)
         assert await self.index.replace(document) is done
-        await self.index.refresh()
         return done
 
     async def remove(self, key: DocumentKey, version: int) -> bool:
         done = await self.first.remove(key, version)
         assert await self.index.remove(key, version) is done
-        await self.index.refresh()
         return done
+
+
+@dataclass(frozen=True)
+class AtOnce:
+    """A ranker on OpenSearch for which all that was written can be found."""
+
+    ranker: OpensearchVectors
+    index: OpensearchIndex
+
+    async def nearest(self, tenant: str, vector: Vectors, filters: Filters, limit: int) -> list[Candidate]:
+        await self.index.refresh()
+        return await self.ranker.nearest(tenant, vector, filters, limit)
 
 
 def opensearch_fence(index: OpensearchIndex) -> Fence:
     """The double, with nearest chunks from OpenSearch."""
     memory = memory_fence()
-    ranker = OpensearchVectors(client=index.client, index=index.name)
+    ranker = AtOnce(OpensearchVectors(client=index.client, index=index.name), index)
     return replace(memory, generation=Both(memory.generation, index), ranker=ranker)

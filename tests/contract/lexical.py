@@ -67,6 +67,12 @@ class Lexical(Protocol):
     async def settle(self) -> None: ...
 
 
+class Stored(Lexical, Protocol):
+    """One that keeps what it holds; `restart` ends its process or that of its store, and starts it again."""
+
+    async def restart(self) -> None: ...
+
+
 @dataclass
 class MemoryLexical:
     """The double."""
@@ -87,9 +93,20 @@ class TantivyLexical:
         self.folder = folder
         self.feed = feed
         self.clock = clock
-        self.ranker = TantivyView(folder=folder, feed=feed, blobs=NoBlobs(), clock=clock, commit_every_ms=10)
         self.n_settled = 0
+        self.start()
+
+    def start(self) -> None:
+        """Follow the log from where the folder stands."""
+        self.ranker = TantivyView(
+            folder=self.folder, feed=self.feed, blobs=NoBlobs(), clock=self.clock, commit_every_ms=10
+        )
         self.running = asyncio.create_task(self.ranker.run())
+
+    async def restart(self) -> None:
+        await self.stop()
+        self.start()
+        await self.ranker.catch_up()
 
     async def write(self, key: DocumentKey, version: int, document: DocumentChunked | None) -> None:
         record = await codec.encode(document, key=key.encode(), source="/test", blobs=NoBlobs(), version=version)
@@ -115,8 +132,9 @@ class TantivyLexical:
 class SinkLexical:
     """A generation in OpenSearch; each document is written when the log is settled, several at a time."""
 
-    def __init__(self, index: OpensearchIndex) -> None:
+    def __init__(self, index: OpensearchIndex, restart: Callable[[], None]) -> None:
         self.index = index
+        self._restart = restart
         self.ranker = OpensearchLexical(client=index.client, index=index.name)
         self.waiting: dict[DocumentKey, list[tuple[int, DocumentChunked | None]]] = {}
 
@@ -137,6 +155,9 @@ class SinkLexical:
         await asyncio.gather(*map(lane, self.waiting))
         self.waiting.clear()
         await self.index.refresh()
+
+    async def restart(self) -> None:
+        await asyncio.to_thread(self._restart)
 
 
 def embedded(document: DocumentChunked, index: OpensearchIndex) -> DocumentEmbedded:

@@ -1,7 +1,9 @@
 """What every `DenseRanker` does."""
 
+import asyncio
 from typing import Any, Final
 
+import numpy as np
 import pytest
 from hypothesis import given
 
@@ -17,20 +19,19 @@ from tests.contract.conditions import (
     satisfying,
 )
 from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of, origin, vector
-from tests.contract.fence import Fence, memory_fence, opensearch_fence, postgres_fence
+from tests.contract.fence import AtOnce, Fence, memory_fence, opensearch_fence, postgres_fence
 
 NO_FILTERS = Filters()
 MANY: Final = many_documents(60)
+SLOTS: Final = 16
+STORED: Final = [
+    pytest.param("pgvector", marks=pytest.mark.integration),
+    pytest.param("pgvector, by the vector index", marks=pytest.mark.integration),
+    pytest.param("opensearch", marks=pytest.mark.integration),
+]
 
 
-@pytest.fixture(
-    params=[
-        "double",
-        pytest.param("pgvector", marks=pytest.mark.integration),
-        pytest.param("pgvector, by the vector index", marks=pytest.mark.integration),
-        pytest.param("opensearch", marks=pytest.mark.integration),
-    ]
-)
+@pytest.fixture(params=["double", *STORED])
 def fence(request: pytest.FixtureRequest) -> Fence:
     if request.param == "double":
         return memory_fence()
@@ -224,3 +225,68 @@ async def test_a_small_tenant_in_a_large_generation_finds_its_own(fence: Fence) 
 
     candidates = await fence.ranker.nearest("small", vector(EAST), NO_FILTERS, 10)
     assert [candidate.chunk for candidate in candidates] == [name_of("near", theirs), name_of("far", theirs)]
+
+
+async def test_a_small_group_of_readers_in_a_large_generation_finds_its_own(fence: Fence) -> None:
+    crowd = {f"crowd {i}": (1.0, 0.0, 0.001 * i, 0.0) for i in range(3_000)}
+    await fence.generation.replace(embedded(1, crowd, key=key_of("crowd"), acl=["staff"]))
+    few = {"far": NORTH, "near": (0.6, 0.8, 0.0, 0.0)}
+    await fence.generation.replace(embedded(1, few, key=key_of("few"), acl=["board"]))
+
+    candidates = await fence.ranker.nearest("acme", vector(EAST), Filters(groups=["board"]), 10)
+    assert [candidate.chunk for candidate in candidates] == [name_of(text, key_of("few")) for text in ("near", "far")]
+    assert await found(fence, Filters(groups=["guests"])) == set()
+
+
+@pytest.mark.parametrize("fence", STORED, indirect=True)
+async def test_what_was_written_is_there_and_fenced_after_the_store_was_killed(
+    fence: Fence, request: pytest.FixtureRequest
+) -> None:
+    await fence.generation.replace(embedded(2, {"kept": EAST}))
+    await fence.generation.replace(embedded(1, {"deleted": EAST}, key=key_of("deleted")))
+    await fence.generation.remove(key_of("deleted"), 2)
+
+    process = "opensearch_process" if isinstance(fence.ranker, AtOnce) else "postgres_process"
+    await asyncio.to_thread(request.getfixturevalue(process).restart)
+
+    assert await found(fence) == {name_of("kept")}
+    assert await fence.generation.replace(embedded(1, {"stale": EAST})) is False
+    assert await fence.generation.replace(embedded(1, {"deleted": EAST}, key=key_of("deleted"))) is False
+    assert await found(fence) == {name_of("kept")}
+    await fence.generation.replace(embedded(3, {"newer": EAST}))
+    assert await found(fence) == {name_of("newer")}
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+async def test_ten_thousand_documents_are_held_exactly(fence: Fence) -> None:
+    directions = np.random.default_rng(7).normal(size=(10_000, 4))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    slots = asyncio.Semaphore(SLOTS)
+
+    async def write(number: int) -> None:
+        key, collection = key_of(f"d{number}"), f"c{number // 100}"
+        async with slots:
+            for version in (1, 2) if number % 10 == 0 else (1,):
+                if version == 2 and number % 100 == 0:
+                    await fence.generation.remove(key, version)
+                else:
+                    document = embedded(
+                        version, {f"{number}.{version}": directions[number]}, key=key, collection=collection
+                    )
+                    await fence.generation.replace(document)
+
+    await asyncio.gather(*map(write, range(10_000)))
+
+    held = {n: name_of(f"{n}.{2 if n % 10 == 0 else 1}", key_of(f"d{n}")) for n in range(10_000) if n % 100}
+    for number in (0, 47, 99):
+        expected = {held[n] for n in range(100 * number, 100 * number + 100) if n % 100}
+        assert await found(fence, Filters(collection=f"c{number}"), limit=200) == expected
+    hits = 0
+    for number in range(1, 10_000, 333):
+        nearest = await fence.ranker.nearest("acme", vector(directions[number]), NO_FILTERS, 10)
+        cosines = {name: float(directions[number] @ directions[n]) for n, name in held.items()}
+        best = sorted(cosines, key=lambda name: -cosines[name])[:10]
+        hits += len({candidate.chunk for candidate in nearest} & set(best))
+    # half precision swaps neighbours that are equally far
+    assert hits >= 0.95 * 10 * len(range(1, 10_000, 333))

@@ -18,7 +18,17 @@ from tests.contract.conditions import (
     many_documents,
     satisfying,
 )
-from tests.contract.lexical import NOW_MS, Lexical, MemoryLexical, SinkLexical, TantivyLexical, chunked, found, key_of
+from tests.contract.lexical import (
+    NOW_MS,
+    Lexical,
+    MemoryLexical,
+    SinkLexical,
+    Stored,
+    TantivyLexical,
+    chunked,
+    found,
+    key_of,
+)
 from tests.doubles.chunk_feed import MemoryFeed
 from tests.doubles.clock import FrozenClock
 from tests.doubles.lexical_ranker import MemoryLexicalRanker
@@ -26,16 +36,21 @@ from tests.doubles.lexical_ranker import MemoryLexicalRanker
 MANY: Final = many_documents(60)
 
 
-@pytest.fixture(params=["memory", "tantivy", pytest.param("opensearch", marks=pytest.mark.integration)])
+STORED: Final = ["tantivy", pytest.param("opensearch", marks=pytest.mark.integration)]
+
+
+@pytest.fixture(params=["memory", *STORED])
 def store(request: pytest.FixtureRequest) -> OpensearchIndex | str:
     index: OpensearchIndex | str = request.param
     return request.getfixturevalue("opensearch_index") if index == "opensearch" else index
 
 
 @pytest.fixture
-async def lexical(store: OpensearchIndex | str, tmp_path: Path) -> AsyncIterator[Lexical]:
+async def lexical(
+    store: OpensearchIndex | str, tmp_path: Path, request: pytest.FixtureRequest
+) -> AsyncIterator[Lexical]:
     if isinstance(store, OpensearchIndex):
-        yield SinkLexical(store)
+        yield SinkLexical(store, request.getfixturevalue("opensearch_process").restart)
     elif store == "memory":
         yield MemoryLexical(MemoryLexicalRanker())
     else:
@@ -275,3 +290,36 @@ async def test_ten_thousand_documents_are_held_exactly(lexical: Lexical) -> None
     assert len(await found(lexical, "version2", limit=20_000)) == 900
     assert await found(lexical, "unit4711") == ["4711"]
     assert await found(lexical, "unit4700") == []
+
+
+async def test_a_small_tenant_and_a_small_group_in_a_large_index_find_their_own(lexical: Lexical) -> None:
+    crowd = {f"crowd{i}": f"turbine turbine unit{i}" for i in range(3_000)}
+    small = key_of("small", tenant="small")
+    text = "a turbine among many other words of a text that is longer than all the others are"
+    await lexical.write(key_of("crowd"), 1, chunked(key_of("crowd"), 1, crowd, acl=["staff"]))
+    await lexical.write(small, 1, chunked(small, 1, {"tenant": text}))
+    await lexical.write(key_of("few"), 1, chunked(key_of("few"), 1, {"group": text}, acl=["board"]))
+    await lexical.settle()
+
+    assert await found(lexical, "turbine", tenant="small") == ["tenant"]
+    assert await found(lexical, "turbine", Filters(groups=["board"])) == ["group"]
+    assert await found(lexical, "turbine", Filters(groups=["guests"])) == []
+
+
+@pytest.mark.parametrize("store", STORED, indirect=True)
+async def test_what_was_written_is_there_and_fenced_after_a_restart(lexical: Stored) -> None:
+    await lexical.write(key_of(), 2, chunked(key_of(), 2, {"kept": "dam"}))
+    await lexical.write(key_of("deleted"), 1, chunked(key_of("deleted"), 1, {"deleted": "dam"}))
+    await lexical.write(key_of("deleted"), 2, None)
+    await lexical.settle()
+
+    await lexical.restart()
+
+    assert await found(lexical, "dam") == ["kept"]
+    await lexical.write(key_of(), 1, chunked(key_of(), 1, {"stale": "dam"}))
+    await lexical.write(key_of("deleted"), 1, chunked(key_of("deleted"), 1, {"deleted": "dam"}))
+    await lexical.settle()
+    assert await found(lexical, "dam") == ["kept"]
+    await lexical.write(key_of(), 3, chunked(key_of(), 3, {"newer": "dam"}))
+    await lexical.settle()
+    assert await found(lexical, "dam") == ["newer"]

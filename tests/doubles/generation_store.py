@@ -63,12 +63,12 @@ class MemoryGeneration:
             return False
         if whole:
             self._drop(key)
-        held = dict(self.chunks)
+        names = [ChunkId(chunk.id) for chunk in document.chunks]
+        held = {name: self.chunks[name] for name in names if name in self.chunks}
         self._drop(key)
         self.live[key] = LiveRow(version=document.version, document=document)
         ends = np.cumsum([0, *n_sentences])
-        for i, chunk in enumerate(document.chunks):
-            name = ChunkId(chunk.id)
+        for i, (name, chunk) in enumerate(zip(names, document.chunks, strict=True)):
             known = held.get(name)
             if known is not None and known.key != key:
                 continue
@@ -83,8 +83,8 @@ class MemoryGeneration:
     async def remove(self, key: DocumentKey, version: int) -> bool:
         if not self._may_write(key, version, deleted=True):
             return False
-        self.live[key] = LiveRow(version=version, document=None)
         self._drop(key)
+        self.live[key] = LiveRow(version=version, document=None)
         return True
 
     def _may_write(self, key: DocumentKey, version: int, *, deleted: bool) -> bool:
@@ -99,4 +99,8 @@ class MemoryGeneration:
         return deleted or row.deleted_version < version
 
     def _drop(self, key: DocumentKey) -> None:
-        self.chunks = {name: row for name, row in self.chunks.items() if row.key != key}
+        live = self.live.get(key)
+        for chunk in live.document.chunks if live and live.document else ():
+            row = self.chunks.get(ChunkId(chunk.id))
+            if row is not None and row.key == key:
+                del self.chunks[ChunkId(chunk.id)]

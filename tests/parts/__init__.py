@@ -8,12 +8,13 @@ import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Final, Literal, Protocol, cast, get_args
+from typing import Final, Generic, Literal, Protocol, TypeVar, cast, get_args
 
 VARIABLE: Final = "HEADRACE_TEST_PARTS"
 START_S: Final = 90.0
 
 Kind = Literal["embedded", "containers"]
+Where = TypeVar("Where")
 
 
 class DidNotStart(Exception):
@@ -29,6 +30,19 @@ class Broker:
     proxy_port: int
 
 
+@dataclass(frozen=True, kw_only=True)
+class Running(Generic[Where]):
+    """A part that runs.
+
+    Attributes:
+        where: how it is reached.
+        restart: kills it, and returns once it is ready again, with its data and at the same address.
+    """
+
+    where: Where
+    restart: Callable[[], None]
+
+
 class Parts(Protocol):
     """How to run each part, on 127.0.0.1, while a block runs. Data and credentials are fresh.
 
@@ -40,7 +54,7 @@ class Parts(Protocol):
         """Run a broker that makes no topic by itself."""
         ...
 
-    def postgres(self) -> AbstractContextManager[Callable[[str], str]]:
+    def postgres(self) -> AbstractContextManager[Running[Callable[[str], str]]]:
         """Run a server with pgvector; gives the connection string of the superuser, by name of a database."""
         ...
 
@@ -48,7 +62,7 @@ class Parts(Protocol):
         """Run a server that wants a password; gives its URL."""
         ...
 
-    def opensearch(self) -> AbstractContextManager[str]:
+    def opensearch(self) -> AbstractContextManager[Running[str]]:
         """Run a node with the k-NN plug-in; gives its URL."""
         ...
 

@@ -20,7 +20,7 @@ from headrace.local.opensearch import SETTINGS, opensearch_ready, opensearch_url
 from headrace.local.ports import free_ports
 from headrace.local.postgres import postgres_dsn, postgres_ready
 from headrace.local.valkey import valkey_ready, valkey_url
-from tests.parts import Broker, await_ready
+from tests.parts import Broker, Running, await_ready
 from tests.proxy import kafka_listener
 
 HERE: Final = ("localhost", "127.0.0.1", "::1")
@@ -98,12 +98,13 @@ class ContainerParts:
             yield Broker(port=port, behind=behind, proxy_port=proxy_port)
 
     @contextmanager
-    def postgres(self) -> Iterator[Callable[[str], str]]:
+    def postgres(self) -> Iterator[Running[Callable[[str], str]]]:
         """See `Parts.postgres`."""
         (port,), password = free_ports(1), secrets.token_urlsafe(24)
         dsn = postgres_dsn(password, port)
-        with running(postgres_asked(port=port, password=password), lambda: asyncio.run(postgres_ready(dsn))):
-            yield lambda database: postgres_dsn(password, port, database)
+        asked = postgres_asked(port=port, password=password)
+        with running(asked, lambda: asyncio.run(postgres_ready(dsn))) as restart:
+            yield Running(where=lambda database: postgres_dsn(password, port, database), restart=restart)
 
     @contextmanager
     def valkey(self) -> Iterator[str]:
@@ -114,12 +115,12 @@ class ContainerParts:
             yield url
 
     @contextmanager
-    def opensearch(self) -> Iterator[str]:
+    def opensearch(self) -> Iterator[Running[str]]:
         """See `Parts.opensearch`."""
         (port,) = free_ports(1)
         url = opensearch_url(port)
-        with running(opensearch_asked(port=port), lambda: asyncio.run(opensearch_ready(url))):
-            yield url
+        with running(opensearch_asked(port=port), lambda: asyncio.run(opensearch_ready(url))) as restart:
+            yield Running(where=url, restart=restart)
 
 
 def kafka_asked(*, port: int, behind: int, proxy_port: int, controller_port: int = 9093) -> Asked:
@@ -180,8 +181,10 @@ def _anywhere(listener: str) -> str:
 
 
 @contextmanager
-def running(asked: Asked, ready: Callable[[], bool]) -> Iterator[None]:
+def running(asked: Asked, ready: Callable[[], bool]) -> Iterator[Callable[[], None]]:
     """Run a container while the block runs; the library's reaper removes it where this process dies.
+
+    Gives what kills and starts it again.
 
     Raises:
         DidNotStart: it ended, or was not ready in time.
@@ -201,6 +204,14 @@ def running(asked: Asked, ready: Callable[[], bool]) -> Iterator[None]:
     def log() -> str:
         return b"".join(container.get_logs()).decode(errors="replace")
 
-    with container:
+    def wait() -> None:
         await_ready(asked.image, ready, alive=alive, log=log)
-        yield
+
+    def restart() -> None:
+        container.get_wrapped_container().kill()
+        container.get_wrapped_container().start()
+        wait()
+
+    with container:
+        wait()
+        yield restart

@@ -1,6 +1,7 @@
 """The parts of the embedded stack, each in a folder of its own."""
 
 import asyncio
+import os
 import signal
 import subprocess
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from headrace.local.opensearch import opensearch_ready, opensearch_url, prepare_
 from headrace.local.ports import free_ports
 from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
-from tests.parts import Broker, await_ready
+from tests.parts import Broker, Running, await_ready
 from tests.proxy import kafka_listener
 
 
@@ -48,14 +49,14 @@ class EmbeddedParts:
             yield Broker(port=port, behind=behind, proxy_port=proxy_port)
 
     @contextmanager
-    def postgres(self) -> Iterator[Callable[[str], str]]:
+    def postgres(self) -> Iterator[Running[Callable[[str], str]]]:
         """See `Parts.postgres`."""
         folder, (port,) = self.folder("postgres"), free_ports(1)
         password = secret_in(folder / "password")
         command = prepare_postgres(folder / "home", password_file=folder / "password", port=port)
         dsn = postgres_dsn(password, port)
-        with _running(command, folder / "postgres.log", lambda: asyncio.run(postgres_ready(dsn))):
-            yield lambda database: postgres_dsn(password, port, database)
+        with _running(command, folder / "postgres.log", lambda: asyncio.run(postgres_ready(dsn))) as restart:
+            yield Running(where=lambda database: postgres_dsn(password, port, database), restart=restart)
 
     @contextmanager
     def valkey(self) -> Iterator[str]:
@@ -67,24 +68,41 @@ class EmbeddedParts:
             yield url
 
     @contextmanager
-    def opensearch(self) -> Iterator[str]:
+    def opensearch(self) -> Iterator[Running[str]]:
         """See `Parts.opensearch`."""
         folder, jars, cache = self.folder("opensearch"), read_lock().opensearch, cache_dir()
         fetch_jars(jars, cache)
         port, transport_port = free_ports(2)
         command = prepare_opensearch(folder / "home", jars=jars, cache=cache, port=port, transport_port=transport_port)
         url = opensearch_url(port)
-        with _running(command, folder / "opensearch.log", lambda: asyncio.run(opensearch_ready(url))):
-            yield url
+        with _running(command, folder / "opensearch.log", lambda: asyncio.run(opensearch_ready(url))) as restart:
+            yield Running(where=url, restart=restart)
 
 
 @contextmanager
-def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[None]:
-    with log.open("wb") as file:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
-    try:
+def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterator[Callable[[], None]]:
+    """Run a process while the block runs; gives what kills and starts it again."""
+
+    def start() -> "subprocess.Popen[bytes]":
+        with log.open("ab") as file:
+            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+
+    process = start()
+
+    def wait() -> None:
         await_ready(log.stem, ready, alive=lambda: process.poll() is None, log=log.read_text)
-        yield
+
+    def restart() -> None:
+        nonlocal process
+        # the whole session: children of a killed Postgres would hold its data folder for a while
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        process = start()
+        wait()
+
+    try:
+        wait()
+        yield restart
     finally:
         # Of Postgres' signals the one that does not wait for clients.
         process.send_signal(signal.SIGINT)

@@ -82,14 +82,15 @@ def test_a_container_is_published_on_this_machine_alone_and_removed_with_its_dat
     docker.held.add("some:1")
     asked = Asked(image="some:1", ports={5432: 4001}, environment={"A": "b"}, command=["run", ""], shared_memory="1m")
 
-    with running(asked, lambda: True):
-        assert docker.done == ["POST /containers/…/start"]
+    with running(asked, lambda: True) as restart:
+        restart()
+        assert docker.done == [f"POST /containers/…/{what}" for what in ("start", "kill", "start")]
 
     [body] = docker.created
     assert (body["Image"], body["Env"], body["Cmd"]) == ("some:1", ["A=b"], ["run", ""])
     assert body["HostConfig"]["PortBindings"] == {"5432/tcp": [{"HostIp": "127.0.0.1", "HostPort": "4001"}]}
     assert body["HostConfig"]["ShmSize"] == 1024 * 1024
-    [removed] = docker.done[1:]
+    [removed] = docker.done[3:]
     assert removed.startswith("DELETE /containers/…?")
     assert {"v=True", "force=True"} <= {*removed.split("?")[1].split("&")}
 
