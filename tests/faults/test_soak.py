@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.soak import growths
+from tests.faults.soak import growths, restarted
 
 
 def gauges(part: str, memory: list[int], handles: list[int] | None = None) -> list[dict[str, Any]]:
@@ -36,6 +36,13 @@ def test_a_part_that_began_anew_is_not_judged() -> None:
     entries[5]["uptime_s"] = 1.0
 
     assert growths(entries) == []
+
+
+def test_a_part_that_began_anew_though_nobody_killed_it_is_told() -> None:
+    anew = [entry | {"uptime_s": 0.0} for entry in gauges("kafka", [100] * 2)]
+
+    assert restarted(gauges("kafka", [100] * 8) + anew[:1] + gauges("worker-score", [100] * 8)) == ["kafka"]
+    assert restarted(gauges("postgres", [100] * 8) + [entry | {"part": "postgres"} for entry in anew]) == []
 
 
 def test_too_few_looks_say_nothing() -> None:
