@@ -51,12 +51,17 @@ async def stop(stack: Stack, part: str, history: History) -> float:
     return took_s
 
 
-async def await_ready(stack: Stack, part: str, within_s: float = 120.0) -> None:
-    """Wait until a part is ready that was told to stop and has come back by itself."""
+async def await_ready(stack: Stack, part: str, after: int | None, within_s: float = 120.0) -> None:
+    """Wait until a part is ready again whose process, of the id `after`, was told to stop and has ended."""
     end = time.monotonic() + within_s
-    while not any(each.name == part and each.state == "ready" for each in local.status(stack.home).parts):
+    # for a moment the supervisor does not know that it has ended, and calls it ready
+    while local.pid_of(stack.home, part) == after or not _ready(stack, part):
         assert time.monotonic() < end, f"{part} did not come back"
         await asyncio.sleep(WATCH_S)
+
+
+def _ready(stack: Stack, part: str) -> bool:
+    return any(each.name == part and each.state == "ready" for each in local.status(stack.home).parts)
 
 
 async def freeze(stack: Stack, part: str, seconds: float, history: History) -> None:

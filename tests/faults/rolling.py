@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from headrace.local import stack as local
 from tests.faults.checker import Verdict, check
 from tests.faults.disturbing import await_ready, stop
 from tests.faults.history import read
@@ -68,8 +69,9 @@ async def _rolled(stack: Stack, load: Load, parts: Sequence[str], quiet_s: float
         await _pause(working, quiet_s)
         load.history.add("rolling_began")
         for part in parts:
+            before = local.pid_of(stack.home, part)
             await stop(stack, part, load.history)
-            await await_ready(stack, part)
+            await await_ready(stack, part, before)
             await _pause(working, PAUSE_S)
     finally:
         load.stop.set()
