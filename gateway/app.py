@@ -17,6 +17,7 @@ from gateway import (
     lifecycle_events,
     problems,
     queries,
+    rebuilds,
     retrying,
     search,
     verifications,
@@ -60,6 +61,7 @@ def create_app(settings: GatewaySettings, connect: Connect = connect) -> FastAPI
         dead_letters,
         verifications,
         generations,
+        rebuilds,
         gates,
         health,
     ):

@@ -293,7 +293,7 @@ async def nudge(
     services: Services,
     caller: Caller,
     trace: str,
-    kind: Literal["redrive", "verify", "gate", "generations"] = "redrive",
+    kind: Literal["redrive", "verify", "gate", "generations", "rebuild"] = "redrive",
 ) -> None:
     """Wake who carries it out; without it, they look every few seconds."""
     control = ControlSent(kind=kind, tenant=caller.tenant)

@@ -136,7 +136,7 @@ async def create_generation(
     if not await services.generations.ask(body.name, chunker=body.chunker, embedder=body.embedder):
         raise Problem(409, "generation_exists", f"the name {body.name!r} was used before; choose another one")
     await nudge(services, caller, trace, "generations")
-    return Generation.model_validate(await _found(services, body.name))
+    return Generation.model_validate(await found_generation(services, body.name))
 
 
 @router.get("/generations/{name}")
@@ -153,7 +153,7 @@ async def generation(name: GenerationName, _: Operator, services: ServicesOf) ->
 )
 async def generation_events(name: GenerationName, _: Operator, services: ServicesOf) -> Response:
     """Follow a generation: `progress` whenever something has changed. The stream stays open until the caller leaves."""
-    await _found(services, name)
+    await found_generation(services, name)
     services.streams.take()
     return EventStream(services.streams, _follow(services, name))
 
@@ -181,7 +181,7 @@ async def switch(
     name: GenerationName, body: SwitchRequest, caller: Operator, services: ServicesOf, trace: Traceparent
 ) -> Switch:
     """Let a generation answer from now on, once every retrieval worker can search it; open questions end on theirs."""
-    found, previous = await _found(services, name), await services.questions.generation()
+    found, previous = await found_generation(services, name), await services.questions.generation()
     if found["serving"]:
         raise Problem(409, "already_serving", f"{name!r} answers already")
     _check_followed(found)
@@ -207,7 +207,7 @@ async def rollback(body: SwitchRequest, caller: Operator, services: ServicesOf, 
     if not moved or moved[0]["generation"] != serving:
         raise Problem(409, "nothing_to_roll_back", f"{serving!r} answers, and no switch made it so")
     previous = moved[0]["previous"]
-    _check_followed(await _found(services, previous))
+    _check_followed(await found_generation(services, previous))
     return await _switched(services, caller, trace, previous, serving, kind="rollback", forced=body.force, gate=None)
 
 
@@ -225,7 +225,12 @@ async def cancel_switch(_: Operator, services: ServicesOf) -> list[Switch]:
     return [Switch.model_validate(row) for row in await services.generations.switches(SWITCHES_MAX)]
 
 
-async def _found(services: Services, name: str) -> Mapping[str, Any]:
+async def found_generation(services: Services, name: str) -> Mapping[str, Any]:
+    """Return a generation.
+
+    Raises:
+        Problem: 404, there is no such one.
+    """
     found = await services.generations.find(name)
     if found is None:
         known = ", ".join(repr(row["name"]) for row in await services.generations.all())
@@ -247,7 +252,7 @@ def _check_followed(found: Mapping[str, Any]) -> None:
 
 
 async def _progress(services: Services, name: str) -> Progress:
-    return Progress.of(await _found(services, name), await services.generations.progress(name))
+    return Progress.of(await found_generation(services, name), await services.generations.progress(name))
 
 
 async def _follow(services: Services, name: str) -> AsyncGenerator[ProgressEvent, None]:
@@ -268,7 +273,7 @@ async def _change(
     services: Services, caller: Caller, trace: str, name: str, state: str, from_states: Sequence[str]
 ) -> Generation:
     if not await services.generations.change(name, state, from_states=from_states):
-        found = await _found(services, name)
+        found = await found_generation(services, name)
         if found["serving"]:
             raise Problem(409, "serving", f"{name!r} answers; switch to another generation first")
         if found["state"] != state:
@@ -278,7 +283,7 @@ async def _change(
                 f"{name!r} is {found['state']}, or a switch to it is under way; expected {' or '.join(from_states)}",
             )
     await nudge(services, caller, trace, "generations")
-    return Generation.model_validate(await _found(services, name))
+    return Generation.model_validate(await found_generation(services, name))
 
 
 async def _switched(

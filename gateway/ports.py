@@ -401,6 +401,22 @@ class GateRows(Protocol):
         ...
 
 
+class RebuildRows(Protocol):
+    """Rebuilds that were asked for. Methods raise `Problem` 503 where Postgres is away."""
+
+    async def ask(self, generation: str, *, sink: str, asked_by: str) -> Mapping[str, Any] | None:
+        """Ask for one; return its description. None: one of this sink of the generation is under way."""
+        ...
+
+    async def find(self, id: str) -> Mapping[str, Any] | None:
+        """Return one by its id."""
+        ...
+
+    async def latest(self, limit: int) -> Sequence[Mapping[str, Any]]:
+        """Return the last ones, the newest first."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """All that the routes use.
@@ -421,6 +437,7 @@ class Services:
     letters: LetterRows
     verifications: VerificationRows
     generations: GenerationRows
+    rebuilds: RebuildRows
     gates: GateRows
     record_at: Callable[[str, int, int], Awaitable[Received | None]]
     replies: Replies

@@ -25,6 +25,7 @@ from gateway.log.shared import SharedLog, tenant_of
 from gateway.ports import Services
 from gateway.postgres import STATEMENT_S
 from gateway.questions import PostgresQuestionRows
+from gateway.rebuild_rows import PostgresRebuildRows
 from gateway.replies import Replies
 from gateway.reply_leases import ReplyLease
 from gateway.sse import OpenStreams
@@ -82,6 +83,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                 letters=PostgresLetterRows(pool=pool),
                 verifications=PostgresVerificationRows(pool=pool),
                 generations=PostgresGenerationRows(pool=pool, alias=settings.generation_alias),
+                rebuilds=PostgresRebuildRows(pool=pool),
                 gates=PostgresGateRows(pool=pool),
                 record_at=partial(record_at, settings),
                 replies=replies,

@@ -76,6 +76,14 @@ class Operations:
         """Return how far each generation has come."""
         return list(msgspec.json.decode(self.client.request("GET", "/v1/coverage")))
 
+    def rebuild(self, generation: str, *, sink: str) -> Json:
+        """Have a sink (pgvector, tantivy or opensearch) of a generation rebuilt; returns the rebuild."""
+        return self._json("POST", f"/v1/generations/{quote(generation, safe='')}/rebuild", body={"sink": sink})
+
+    def rebuild_progress(self, id: str) -> Json:
+        """Return how far a rebuild is."""
+        return self._json("GET", f"/v1/rebuilds/{quote(id, safe='')}")
+
     def generations(self) -> list[Json]:
         """Return all index generations, the oldest first."""
         return list(msgspec.json.decode(self.client.request("GET", "/v1/generations")))

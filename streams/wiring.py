@@ -46,6 +46,7 @@ from streams.adapters.gate_bench import HandlerBench
 from streams.adapters.kafka_belongings import KafkaBelongings
 from streams.adapters.kafka_documents import KafkaDocuments
 from streams.adapters.kafka_drift import KafkaDrift
+from streams.adapters.kafka_embeddings import KafkaEmbeddings
 from streams.adapters.kafka_hop import KafkaHop
 from streams.adapters.kafka_log import KafkaLetters, KafkaLog
 from streams.adapters.lazy_encoder import LazyEncoder
@@ -67,6 +68,7 @@ from streams.adapters.postgres_letters import PostgresLetters
 from streams.adapters.postgres_overdue import PostgresOverdue
 from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
+from streams.adapters.postgres_rebuilds import PostgresRebuilds, PostgresRebuiltViews, RebuiltTable
 from streams.adapters.postgres_scores import PostgresScores
 from streams.adapters.postgres_status import PostgresStatus
 from streams.adapters.postgres_views import PostgresServed, PostgresViewReports, PostgresViews
@@ -94,10 +96,12 @@ from streams.operator.gate.run import RunGates
 from streams.operator.generations import CarryOut
 from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
+from streams.operator.rebuild import RebuildSinks, Rebuilt
+from streams.operator.rebuild import Subject as RebuildSubject
 from streams.operator.redrive import Redrive
 from streams.operator.reissue import acknowledged
 from streams.operator.verify import Subject, Verify
-from streams.operator.views import CompareView
+from streams.operator.views import CompareView, RebuildView
 from streams.outcome import FailedDocument, FailedQuestion
 from streams.ports import Encoder, Generation
 from streams.retrieve.generations import Opened, OpenGenerations
@@ -411,11 +415,11 @@ async def _opened(parts: Parts, views: LexicalViews, generation: Generation) -> 
             passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
             clock=parts.clock,
         )
+        reports = PostgresViewReports(pool=parts.pool, worker=worker, generation=generation.name)
         compare = CompareView(
-            view=view,
-            documents=PostgresServed(pool=parts.pool, generation=generation.name),
-            reports=PostgresViewReports(pool=parts.pool, worker=worker, generation=generation.name),
+            view=view, documents=PostgresServed(pool=parts.pool, generation=generation.name), reports=reports
         )
+        rebuild = RebuildView(view=view, rebuilds=reports)
         woken = parts.control().woken("verify")
         seen_at_once = asyncio.Event()
         seen_at_once.set()
@@ -424,6 +428,7 @@ async def _opened(parts: Parts, views: LexicalViews, generation: Generation) -> 
             beside=(
                 view.ended(),
                 Duty(name="view", round=compare.round, every_s=_DUTY_S, woken=woken).run(),
+                Duty(name="view_rebuild", round=rebuild.round, every_s=_DUTY_S, woken=asyncio.Event()).run(),
                 Duty(name="view_seen", round=compare.seen, every_s=_VIEW_SEEN_S, woken=seen_at_once).run(),
             ),
         )
@@ -544,6 +549,10 @@ def operator(parts: Parts) -> Stage:
     parts.duties.append(
         Duty(name="generations", round=carry_out.round, every_s=_DUTY_S, woken=parts.control().woken("generations"))
     )
+    rebuild = RebuildSinks(rebuilds=PostgresRebuilds(pool=parts.pool), find=lambda name: _rebuilt(parts, name))
+    parts.duties.append(
+        Duty(name="rebuild", round=rebuild.round, every_s=_DUTY_S, woken=parts.control().woken("rebuild"))
+    )
     overdue = EachGeneration(
         catalogue=parts.catalogue, make=lambda generation: _overdue(parts, admin, drift, generation).round
     )
@@ -577,6 +586,24 @@ async def _nudge(parts: Parts, kind: str) -> None:
     )
     await acknowledged(
         parts.sender.send(CONTROL.name, key=record.key, value=record.value, headers=dict(record.headers))
+    )
+
+
+async def _rebuilt(parts: Parts, name: str) -> RebuildSubject | None:
+    generation = await parts.catalogue.find(name)
+    if generation is None or generation.state not in ("following", "paused"):
+        return None
+
+    def index() -> Rebuilt:
+        from streams.adapters.opensearch_rebuild import RebuiltIndex
+
+        return RebuiltIndex(pool=parts.pool, index=parts.opensearch_index(generation))
+
+    table = PostgresGeneration(pool=parts.pool, generation=name, dim=generation.dim)
+    return RebuildSubject(
+        embeddings=KafkaEmbeddings(settings=parts.settings, blobs=parts.blobs, generation=name),
+        sinks={"pgvector": lambda: RebuiltTable(generation=table), "opensearch": index},
+        views=PostgresRebuiltViews(pool=parts.pool, generation=name),
     )
 
 

@@ -11,6 +11,7 @@ from headrace.cli import (
     ingest,
     processes,
     questions,
+    rebuild,
     search,
     stack,
     sync,
@@ -33,6 +34,7 @@ app.command()(questions.feedback)
 app.command()(search.search)
 app.command()(dlq.retry)
 app.command()(verify.verify)
+app.command()(rebuild.rebuild)
 app.add_typer(documents.app, name="documents")
 app.add_typer(dlq.app, name="dlq")
 app.add_typer(generations.app, name="generation")

@@ -11,7 +11,7 @@ from backbone.settings import KafkaSettings
 from schemas import codec
 from schemas.topics import CHUNKS
 from streams.adapters.kafka_feed import KafkaFeed
-from streams.adapters.tantivy_view import TantivyView
+from streams.adapters.tantivy_view import ANEW, TantivyView
 from streams.ports import Clock
 
 
@@ -72,5 +72,5 @@ class LexicalViews:
     def forget_all_but(self, chunkers: Collection[str]) -> None:
         """Remove the folders of views that nobody needs any more, whatever is open now."""
         for folder in self.folder.iterdir():
-            if folder.is_dir() and folder.name not in {*chunkers, *self._followed}:
+            if folder.is_dir() and folder.name.removesuffix(ANEW) not in {*chunkers, *self._followed}:
                 shutil.rmtree(folder, ignore_errors=True)

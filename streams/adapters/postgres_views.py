@@ -81,7 +81,7 @@ class PostgresServed:
 
 @dataclass(frozen=True, kw_only=True)
 class PostgresViewReports:
-    """`ViewReports` on `lexical_views`, `view_answers` and `findings`.
+    """`ViewReports` and `ViewRebuilds` on `lexical_views`, `view_answers` and `findings`.
 
     Attributes:
         pool: connections.
@@ -125,6 +125,27 @@ class PostgresViewReports:
                 verification,
                 self.worker,
                 self.generation,
+            )
+
+    async def rebuild(self) -> str | None:
+        """See `ViewRebuilds.rebuild`."""
+        async with lend(self.pool) as connection:
+            found = await connection.fetchval(
+                "SELECT rebuild::text FROM lexical_views "
+                "WHERE worker = $1 AND generation = $2 AND rebuild IS DISTINCT FROM rebuilt",
+                self.worker,
+                self.generation,
+            )
+        return None if found is None else str(found)
+
+    async def rebuilt(self, id: str) -> None:
+        """See `ViewRebuilds.rebuilt`."""
+        async with lend(self.pool) as connection:
+            await connection.execute(
+                "UPDATE lexical_views SET rebuilt = $3 WHERE worker = $1 AND generation = $2",
+                self.worker,
+                self.generation,
+                id,
             )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import logging
+import shutil
 from collections.abc import AsyncIterator, Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ PLACE_MAX_AGE: Final = timedelta(days=7)
 """An older place may lie before deletes that compaction has taken out of the log since."""
 _PLACE_REFRESH: Final = timedelta(hours=1)
 _REACHED_POLL_S: Final = 0.05
+ANEW: Final = ".new"
+"""What the folder of a view that is being rebuilt ends with."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,6 +92,8 @@ class TantivyView:
         self._searching = ThreadPoolExecutor(2, thread_name_prefix="lexical-search")
         self._caught_up = False
         self._searchable: Mapping[int, int] = {}
+        self._rebuilding = asyncio.Lock()
+        self._anew: Path | None = None
 
     async def run(self) -> None:
         """Follow the topic until cancelled; run it once, as a task.
@@ -136,6 +141,29 @@ class TantivyView:
             self._following()
             await asyncio.sleep(_REACHED_POLL_S)
 
+    async def rebuild(self) -> None:
+        """Read the topic anew into a folder beside that of this view, then take that; it can be searched meanwhile.
+
+        Raises:
+            Transient: it has not caught up since it began, or has stopped; or what is built beside it has.
+        """
+        self._following()
+        async with self._rebuilding:
+            folder = self._folder.with_name(f"{self._folder.name}{ANEW}")
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+            beside = TantivyView(folder=folder, feed=self._feed, blobs=self._blobs, clock=self._clock)
+            reading = asyncio.create_task(beside.run())
+            try:
+                await beside.catch_up()
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+            self._anew, self._caught_up = folder, False
+            while not self._caught_up:
+                if self._ended.is_set():
+                    raise Transient("the lexical view has stopped")
+                await asyncio.sleep(_REACHED_POLL_S)
+
     async def held(self, keys: Collection[DocumentKey]) -> Mapping[DocumentKey, Held]:
         """Return what can be found of these documents, without those that were never seen.
 
@@ -177,6 +205,18 @@ class TantivyView:
         return all(places.get(partition, 0) >= end for partition, (_, end) in bounds.items())
 
     async def _follow(self) -> None:
+        while True:
+            await self._follow_until_anew()
+            folder, self._anew = self._anew, None
+            index, self._index = self._index, None
+            if folder is None or index is None:
+                return
+            await self._write(index.close)
+            await self._write(_take_place, folder, self._folder)
+            _log.info("lexical view was rebuilt")
+
+    async def _follow_until_anew(self) -> None:
+        """Follow the topic until the view has been built anew beside this one."""
         self._index = index = await self._write(TantivyIndex, self._folder)
         topic_id = await self._feed.topic_id()
         bounds = await self._feed.bounds()
@@ -202,6 +242,8 @@ class TantivyView:
                 dirty, paced_s = False, now_s
             if not dirty:
                 self._searchable = dict(batch.next_offsets)
+            if self._anew is not None:
+                return
             if first_time:
                 self._caught_up = True
                 self._started.set()
@@ -235,6 +277,11 @@ class TantivyView:
         if index is not None:
             await asyncio.shield(self._write(index.close))
         self._writing.shutdown(wait=False)
+
+
+def _take_place(new: Path, old: Path) -> None:
+    shutil.rmtree(old)
+    new.rename(old)
 
 
 def _apply(index: TantivyIndex, changes: Sequence[_Change]) -> None:

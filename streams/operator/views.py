@@ -86,6 +86,14 @@ class OwnView(Protocol):
         ...
 
 
+class RenewableView(Protocol):
+    """The lexical view of this process."""
+
+    async def rebuild(self) -> None:
+        """Build it anew from its topic; raises `Transient` where it has stopped or not caught up."""
+        ...
+
+
 class ServedDocuments(Protocol):
     """The tables. Methods raise `Transient` when they are away."""
 
@@ -108,6 +116,42 @@ class ViewReports(Protocol):
     async def answer(self, verification: str, differences: Sequence[Difference]) -> None:
         """Keep what was found, and say that it is all. Idempotent."""
         ...
+
+
+class ViewRebuilds(Protocol):
+    """What a view is told to do. Methods raise `Transient` when the tables are away."""
+
+    async def rebuild(self) -> str | None:
+        """Return the rebuild that waits for this view; None: none does."""
+        ...
+
+    async def rebuilt(self, id: str) -> None:
+        """Say that it is done."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class RebuildView:
+    """Rebuilds the view of this process when that is asked for.
+
+    Attributes:
+        view: that is rebuilt.
+        rebuilds: what waits, and where it is told.
+    """
+
+    view: RenewableView
+    rebuilds: ViewRebuilds
+
+    async def round(self) -> None:
+        """Do the one that waits.
+
+        Raises:
+            Transient: Postgres is away, or the view has not caught up; another round begins anew.
+        """
+        if (id := await self.rebuilds.rebuild()) is not None:
+            await self.view.rebuild()
+            await self.rebuilds.rebuilt(id)
+            _log.info("view_rebuilt", rebuild=id)
 
 
 @dataclass(frozen=True, kw_only=True)

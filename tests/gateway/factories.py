@@ -39,6 +39,7 @@ from tests.doubles.gateway import (
 )
 from tests.doubles.generation_rows import MemoryGenerationRows
 from tests.doubles.letter_rows import MemoryLetterRows
+from tests.doubles.rebuilds import MemoryRebuildRows
 from tests.doubles.verification_rows import MemoryVerificationRows
 
 KEYS = {
@@ -64,6 +65,7 @@ class Gateway:
     letters: MemoryLetterRows
     verifications: MemoryVerificationRows
     generations: MemoryGenerationRows
+    rebuilds: MemoryRebuildRows
     gates: MemoryGateRows
     records: dict[tuple[str, int, int], Received]
     swept: MemorySweptRows
@@ -92,6 +94,7 @@ async def gateway_in_memory(
     letters = MemoryLetterRows(documents=documents)
     verifications = MemoryVerificationRows()
     generations = MemoryGenerationRows()
+    rebuilds = MemoryRebuildRows()
     gates = MemoryGateRows()
     records: dict[tuple[str, int, int], Received] = {}
     kafka = beside.replies if beside else MemoryReplies()
@@ -137,6 +140,7 @@ async def gateway_in_memory(
             letters=letters,
             verifications=verifications,
             generations=generations,
+            rebuilds=rebuilds,
             gates=gates,
             record_at=record_at,
             replies=replies,
@@ -178,6 +182,7 @@ async def gateway_in_memory(
             letters=letters,
             verifications=verifications,
             generations=generations,
+            rebuilds=rebuilds,
             gates=gates,
             records=records,
             swept=swept,
