@@ -100,7 +100,10 @@ async def _pump(reader: PartitionReader, arrived: asyncio.Queue[Item]) -> None:
 
 async def _drain(arrived: asyncio.Queue[Item]) -> list[Item]:
     try:
-        items = [await asyncio.wait_for(arrived.get(), _POLL_S)]
+        # not wait_for: up to Python 3.11 it forgets that it was cancelled where its result comes at that moment, and
+        # whoever waits for the reader to end would wait for ever
+        async with asyncio.timeout(_POLL_S):
+            items = [await arrived.get()]
     except TimeoutError:
         return []
     while len(items) < _BATCH_MAX and not arrived.empty():

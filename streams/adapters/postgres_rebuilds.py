@@ -99,8 +99,12 @@ class RebuiltTable:
 
     async def prepare(self) -> None:
         """See `Rebuilt.prepare`."""
+        name, table = self.generation.generation, chunks_table(self.generation.generation)
         async with transaction(self.generation.pool) as connection:
-            await make_table(connection, self.generation.generation, self.generation.dim)
+            await make_table(connection, name, self.generation.dim)
+            await connection.execute(_LONG)
+            # first, for a chunk that is held under another document is written for neither
+            await connection.execute(_STRANGERS.format(table=table), name)
 
     async def put(self, event: DocumentEmbedded) -> bool:
         """See `Rebuilt.put`."""
@@ -115,7 +119,6 @@ class RebuiltTable:
         name, table = self.generation.generation, chunks_table(self.generation.generation)
         async with transaction(self.generation.pool) as connection:
             await connection.execute(_LONG)
-            await connection.execute(_STRANGERS.format(table=table), name)
             return int(await connection.fetchval(_INCOMPLETE.format(table=table), name))
 
 

@@ -83,7 +83,7 @@ class Rebuilt(Protocol):
     """A sink that is rebuilt. Methods raise `Transient` when it is away."""
 
     async def prepare(self) -> None:
-        """Make what is gone. Idempotent."""
+        """Make what is gone, and take out what belongs to no live document. Idempotent."""
         ...
 
     async def put(self, event: DocumentEmbedded) -> bool:
@@ -95,7 +95,7 @@ class Rebuilt(Protocol):
         ...
 
     async def finish(self) -> int:
-        """Take out what belongs to no live document; return how many live documents are not whole all the same."""
+        """Return how many live documents are not whole all the same."""
         ...
 
 

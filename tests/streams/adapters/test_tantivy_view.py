@@ -8,7 +8,7 @@ import pytest
 
 from schemas import codec
 from schemas.events import Filters
-from streams.adapters.tantivy_index import TantivyIndex
+from streams.adapters.tantivy_index import Place, TantivyIndex
 from streams.adapters.tantivy_view import TantivyView
 from streams.errors import Fatal, Transient
 from streams.operator.views import NONE, Chunks, Held
@@ -209,3 +209,48 @@ async def test_a_view_that_has_stopped_reaches_no_end_and_shows_nothing(tmp_path
         await view.ranker.reach_end()
     with pytest.raises(Transient):
         await view.ranker.held([key_of()])
+
+
+async def test_a_view_is_built_anew_beside_itself_and_goes_on(tmp_path: Path) -> None:
+    feed = MemoryFeed()
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
+    await view.write(key_of("kept"), 1, chunked(key_of("kept"), 1, {"kept": "dam"}))
+    await view.write(key_of("lost"), 1, chunked(key_of("lost"), 1, {"lost": "dam"}))
+    await view.settle()
+    # what nobody can see from outside: a document that is in the log and not in the index
+    assert view.ranker._index is not None
+    view.ranker._index.remove(key_of("lost"), 1)
+    view.ranker._index.commit(Place(topic_id=feed.identity, next_offsets=dict(feed.ends), committed_ms=NOW_MS))
+    assert await found(view, "dam") == ["kept"]
+
+    rebuilding = asyncio.create_task(view.ranker.rebuild())
+    while not rebuilding.done():
+        try:
+            assert await found(view, "dam") in (["kept"], ["kept", "lost"], ["lost", "kept"])
+        except Transient:
+            # for the moment in which it takes the other's place
+            await asyncio.sleep(0.01)
+    await rebuilding
+
+    assert sorted(await found(view, "dam")) == ["kept", "lost"]
+    assert [path.name for path in tmp_path.iterdir()] == ["view"]
+    await view.write(key_of("new"), 1, chunked(key_of("new"), 1, {"new": "dam"}))
+    await view.settle()
+    assert sorted(await found(view, "dam")) == ["kept", "lost", "new"]
+    await view.stop()
+
+
+async def test_a_view_that_is_rebuilt_and_cannot_says_so_and_stays(tmp_path: Path) -> None:
+    feed = MemoryFeed()
+    view = TantivyLexical(tmp_path / "view", feed, FrozenClock(ms=NOW_MS))
+    await view.write(key_of("kept"), 1, chunked(key_of("kept"), 1, {"kept": "dam"}))
+    await view.settle()
+    (tmp_path / "view.new").write_text("no folder")
+
+    with pytest.raises(Transient, match="stopped"):
+        await view.ranker.rebuild()
+
+    assert await found(view, "dam") == ["kept"]
+    await view.stop()
+    with pytest.raises(Transient):
+        await view.ranker.rebuild()
