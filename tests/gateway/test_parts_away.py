@@ -129,6 +129,9 @@ def requests(made: Mapping[str, str]) -> dict[str, Request]:
         "GET /v1/generations/{name}/gate": get("/v1/generations/gated/gate", key=operator),
         "GET /v1/generations/{name}/gate/report": get("/v1/generations/gated/gate/report", key=operator),
         "DELETE /v1/generations/{name}/gate": delete("/v1/generations/gated/gate", key=operator),
+        "POST /v1/generations/{name}/rebuild": post("/v1/generations/g1/rebuild", {"sink": "pgvector"}, key=operator),
+        "GET /v1/rebuilds": get("/v1/rebuilds", key=operator),
+        "GET /v1/rebuilds/{id}": get(f"/v1/rebuilds/{made['rebuilt']}", key=operator),
         "POST /v1/generations/{name}/switch": post(
             "/v1/generations/candidate/switch", {"force": True}, key=operator, in_turn=True
         ),
@@ -164,6 +167,10 @@ class Rig:
         self.made["answered"] = msgspec.json.decode(answered.text)["id"]
         verified = await self.answer(Request("POST", "/v1/verifications", {}, key="operator-key"))
         self.made["verified"] = msgspec.json.decode(verified.text)["id"]
+        rebuilt = await self.answer(
+            Request("POST", "/v1/generations/g1/rebuild", {"sink": "opensearch"}, key="operator-key")
+        )
+        self.made["rebuilt"] = msgspec.json.decode(rebuilt.text)["id"]
         for name in GENERATIONS:
             await self.pool.execute(
                 "INSERT INTO generations (generation, chunker, embedder, dim) VALUES ($1, 'tokens', 'test', 4)", name
@@ -208,6 +215,7 @@ class Rig:
         self.made |= {"open": asked.query, "key": f"key-{asked.query}", "generation": f"n{now_ms}"}
         for name, state in GENERATIONS.items():
             await self.pool.execute("UPDATE generations SET state = $2 WHERE generation = $1", name, state)
+        await self.pool.execute("DELETE FROM rebuilds WHERE sink = 'pgvector'")
         await self.pool.execute("DELETE FROM gates")
         await self.pool.execute(
             "INSERT INTO gates (id, candidate, base, tenant, margin, sets) "
