@@ -24,12 +24,14 @@ class Rounds(Generic[T, R]):
     """Callers at the same time share rounds; whoever comes while one runs is in the next.
 
     Attributes:
-        work: does a round of at most ROUND items, in the thread; one result for each, in order.
+        work: does a round of at most `size` items, in the thread; one result for each, in order.
         thread: of one worker, shared with others, whose owner shuts it down; None: one of its own.
+        size: of a round.
     """
 
     work: Callable[[Sequence[T]], Sequence[R]]
     thread: Executor | None = None
+    size: int = ROUND
     _own: ThreadPoolExecutor | None = field(default=None, init=False)
     _waiting: list[_Item[T, R]] = field(default_factory=list, init=False)
     _running: "asyncio.Task[None] | None" = field(default=None, init=False)
@@ -47,8 +49,8 @@ class Rounds(Generic[T, R]):
             Exception: what `work` raised in the round of one of them.
         """
         results: list[R] = []
-        for start in range(0, len(items), ROUND):
-            results += await self._together(items[start : start + ROUND])
+        for start in range(0, len(items), self.size):
+            results += await self._together(items[start : start + self.size])
         return results
 
     async def close(self) -> None:
@@ -72,8 +74,8 @@ class Rounds(Generic[T, R]):
         """Do what waits, a round at a time, until nothing waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            items = [item for item in self._waiting[:ROUND] if not item.done.done()]
-            del self._waiting[:ROUND]
+            items = [item for item in self._waiting[: self.size] if not item.done.done()]
+            del self._waiting[: self.size]
             try:
                 given = [item.given for item in items]
                 results = await loop.run_in_executor(self.thread or self._own, self.work, given)

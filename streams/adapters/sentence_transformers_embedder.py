@@ -16,6 +16,10 @@ from streams.ports import Vectors
 CHUNK_TOKENS: Final = 256
 """Of the longest chunk, in the wordpieces that chunkers count."""
 
+BATCH_CPU: Final = 32
+BATCH_GPU: Final = 256
+"""Texts that a model is given at once: a GPU waits for its orders more than it computes where they are few."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -39,7 +43,9 @@ class SentenceTransformersEmbedder:
     ) -> None:
         self._model = model
         self._on_encoded = on_encoded
-        self._rounds = Rounds[tuple[Role, str], Vectors](work=self._round, thread=thread)
+        on_cpu = getattr(getattr(model, "device", None), "type", "cpu") == "cpu"
+        self._batch = BATCH_CPU if on_cpu else BATCH_GPU
+        self._rounds = Rounds[tuple[Role, str], Vectors](work=self._round, thread=thread, size=2 * self._batch)
         self.dim = int(self._encoded(["How long is a vector?"], "query").shape[1])
 
     @classmethod
@@ -107,5 +113,8 @@ class SentenceTransformersEmbedder:
 
     def _encoded(self, texts: list[str], role: Role) -> Vectors:
         encode = self._model.encode_query if role == "query" else self._model.encode_document
-        vectors: Vectors = encode(texts, normalize_embeddings=True, convert_to_numpy=True, show_progress_bar=False)
-        return vectors.astype(np.float32)
+        made: Vectors = encode(texts, batch_size=self._batch, convert_to_numpy=True, show_progress_bar=False)
+        vectors = made.astype(np.float32)
+        # here, because a model whose weights are of 16 bits would norm them in 16 bits
+        vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+        return vectors
