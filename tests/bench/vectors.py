@@ -218,9 +218,9 @@ async def fill(replace: Callable[[DocumentEmbedded], Awaitable[bool]], every: Se
 
 @asynccontextmanager
 async def in_postgres(
-    dsn: str, data: Vectored, every: Sequence[DocumentEmbedded]
+    dsn: str, data: Vectored, every: Sequence[DocumentEmbedded], costs: list[str]
 ) -> AsyncIterator[Mapping[str, DenseRanker]]:
-    """Index into pgvector; gives its ways to rank, and prints what indexing cost."""
+    """Index into pgvector; gives its ways to rank, and adds to `costs` what indexing took."""
     await create_database(dsn)
     await upgrade(dsn)
     connection = await asyncpg.connect(dsn)
@@ -237,7 +237,7 @@ async def in_postgres(
         "JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = $1::regclass AND m.amname = 'hnsw'",
         table,
     )
-    said("pgvector", len(data.rows), took_s, f"HNSW {n_bytes / 1e6:.0f} MB", memory_of("postgres"))
+    costs.append(cost("pgvector", len(data.rows), took_s, f"HNSW {n_bytes / 1e6:.0f} MB", memory_of("postgres")))
     yield {
         "pgvector, exact": PgvectorRanker(pool=pool, generation=GENERATION, exact_max_rows=len(data.rows)),
         "pgvector, HNSW": PgvectorRanker(pool=pool, generation=GENERATION, exact_max_rows=0),
@@ -248,9 +248,9 @@ async def in_postgres(
 
 @asynccontextmanager
 async def in_opensearch(
-    url: str, data: Vectored, every: Sequence[DocumentEmbedded]
+    url: str, data: Vectored, every: Sequence[DocumentEmbedded], costs: list[str]
 ) -> AsyncIterator[Mapping[str, DenseRanker]]:
-    """Index into OpenSearch; gives its way to rank, and prints what indexing cost."""
+    """Index into OpenSearch; gives its way to rank, and adds to `costs` what indexing took."""
     async with open_client(OpensearchSettings.model_validate({"opensearch_url": url})) as client:
         index = OpensearchIndex(client=client, generation=GENERATION, dim=data.rows.shape[1], clock=SystemClock())
         await index.ensure()
@@ -258,7 +258,7 @@ async def in_opensearch(
         await index.refresh()
         stats = (await client.indices.stats(index=index.name))["_all"]["primaries"]
         size = f"index {stats['store']['size_in_bytes'] / 1e6:.0f} MB, {stats['segments']['count']} segments"
-        said("OpenSearch", len(data.rows), took_s, size, memory_of("java"))
+        costs.append(cost("OpenSearch", len(data.rows), took_s, size, memory_of("java")))
         yield {"OpenSearch, k-NN": OpensearchVectors(client=client, index=index.name)}
 
 
@@ -270,9 +270,9 @@ def memory_of(name: str) -> str:
     return f"{max(rss, default=0) / 1e6:.0f} MB resident (the largest process)"
 
 
-def said(store: str, n: int, took_s: float, *more: str) -> None:
-    """Print what indexing cost."""
-    print(f"{store}: {n} vectors indexed in {took_s:.0f} s, {n / took_s:.0f}/s; {'; '.join(more)}", flush=True)
+def cost(store: str, n: int, took_s: float, *more: str) -> str:
+    """Return what indexing took."""
+    return f"{store}: {n} vectors indexed in {took_s:.0f} s, {n / took_s:.0f}/s; {'; '.join(more)}"
 
 
 def row(name: str, way: Asked, found: Found) -> str:
@@ -282,29 +282,31 @@ def row(name: str, way: Asked, found: Found) -> str:
 
 
 def compare(data: Vectored, stores: Sequence[str]) -> None:
-    """Print the table."""
+    """Print the table, row by row, and what indexing took."""
     every, asked = documents(data), ways(data)
     true = {way.name: truth(data, way) for way in asked}
-    rows = [row("one matrix product", way, in_process(data, way)) for way in asked]
+    costs: list[str] = []
+    print(f"{len(data.rows)} vectors of {data.rows.shape[1]}, {len(data.questions)} questions, one at a time\n")
+    print("| ranker | a filter keeps | chunks | recall@10 | p50 ms | p95 ms |")
+    print("|---|---|---:|---:|---:|---:|")
+    for way in asked:
+        print(row("one matrix product", way, in_process(data, way)), flush=True)
 
     async def rank(opened: AbstractAsyncContextManager[Mapping[str, DenseRanker]]) -> None:
         async with opened as rankers:
             for title, ranker in rankers.items():
                 for way in asked:
-                    rows.append(row(title, way, await measured(ranker, data, way, true[way.name])))
+                    print(row(title, way, await measured(ranker, data, way, true[way.name])), flush=True)
 
     with tempfile.TemporaryDirectory() as folder:
         parts = EmbeddedParts(folder=lambda name: Path(tempfile.mkdtemp(prefix=name, dir=folder)))
         if "pgvector" in stores:
             with parts.postgres() as postgres:
-                asyncio.run(rank(in_postgres(postgres.where("bench"), data, every)))
+                asyncio.run(rank(in_postgres(postgres.where("bench"), data, every, costs)))
         if "opensearch" in stores:
             with parts.opensearch() as opensearch:
-                asyncio.run(rank(in_opensearch(opensearch.where, data, every)))
-    print(f"\n{len(data.rows)} vectors of {data.rows.shape[1]}, {len(data.questions)} questions, one at a time\n")
-    print("| ranker | a filter keeps | chunks | recall@10 | p50 ms | p95 ms |")
-    print("|---|---|---:|---:|---:|---:|")
-    print("\n".join(rows))
+                asyncio.run(rank(in_opensearch(opensearch.where, data, every, costs)))
+    print("\n" + "\n".join(costs))
 
 
 def _unit(rows: "np.ndarray[Any, np.dtype[np.floating[Any]]]") -> Vectors:
