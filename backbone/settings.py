@@ -177,9 +177,14 @@ class WorkerSettings(
         "", description="index generation that this worker chunks, embeds and indexes; empty: the one that answers"
     )
     replay_nice: int = Field(
-        19, ge=0, le=19, description="niceness of the workers of a replay; 19: live work goes first"
+        19, ge=0, le=19, description="niceness of a replay's processes and of their session; 19: live work goes first"
     )
-    replay_threads: int = Field(0, ge=0, le=256, description="threads of a replay's encoder; 0: one per core")
+    replay_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="threads of a replay's encoder; 0: half as many as cores, so that live work finds one",
+    )
     replay_chunks_per_s: float = Field(
         0, ge=0, description="most chunks that one replay has encoded in a second; 0: as fast as it can"
     )

@@ -7,8 +7,9 @@ import socket
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
@@ -22,6 +23,8 @@ from prometheus_client import (
     Histogram,
     generate_latest,
 )
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -139,6 +142,17 @@ QUESTION_VECTORS: Final = Counter(
     ["source"],
 )
 ENCODER_SECONDS: Final = Counter("headrace_encoder_seconds_total", "Time that the encoder worked.", ["purpose"])
+ENCODER_PACED_SECONDS: Final = Counter(
+    "headrace_encoder_paced_seconds_total",
+    "Time for which chunks waited for their turn, because a bound on chunks a second is set; of those that waited at "
+    "the same time all count.",
+)
+REPLAY_RUNNING: Final = Gauge(
+    "headrace_replay_running",
+    "1 while the process that fills an index generation runs, 0 until it is started again; of a generation that is not "
+    "to be followed there is no sample.",
+    ["generation"],
+)
 TIME_TO_SEARCHABLE: Final = Histogram(
     "headrace_time_to_searchable_seconds",
     "From the submission of a document version to indexed; versions that are done again are left out.",
@@ -262,15 +276,39 @@ def metrics_page() -> str:
     return (
         "# Metrics\n\nMade from `backbone/telemetry.py` by `make schemas`; edit that file, not this one."
         "\n\nEvery process serves them at `/metrics`; names end in their unit. Processes also report Prometheus' own"
-        "\n`process_*` and `python_*`.\n\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n"
-        + "\n".join(rows)
-        + "\n"
+        "\n`process_*` and `python_*`. The replay worker serves those of its processes, too: each has the label"
+        '\n`generation` more. So `generation=""` chooses the live lane.\n'
+        "\n| metric | kind | labels | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows) + "\n"
     )
 
 
-def metrics_response(registry: CollectorRegistry = REGISTRY) -> Response:
-    """Return all metrics of this process as Prometheus reads them."""
-    return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
+Others = Callable[[], Awaitable[Iterable[Metric]]]
+"""Returns metrics that are not of this process."""
+
+
+async def no_others() -> Iterable[Metric]:
+    """Return nothing."""
+    return ()
+
+
+@dataclass(frozen=True)
+class _Families(Collector):
+    families: Iterable[Metric]
+
+    def collect(self) -> Iterable[Metric]:
+        return self.families
+
+
+def metrics_response(registry: CollectorRegistry = REGISTRY, others: Iterable[Metric] = ()) -> Response:
+    """Return all metrics of this process, and others beside them, as Prometheus reads them: each name once."""
+    families = {each.name: each for each in registry.collect()}
+    for other in others:
+        if other.name in families:
+            families[other.name].samples += other.samples
+        else:
+            families[other.name] = other
+    page = generate_latest(_Families(families.values()))
+    return Response(page, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
 # --- health port of workers -----------------------------------------------------------------------
@@ -285,7 +323,10 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def serve_worker_endpoint(
-    port: int, ready: Callable[[], dict[str, bool]], away: Callable[[], dict[str, str]] = dict
+    port: int,
+    ready: Callable[[], dict[str, bool]],
+    away: Callable[[], dict[str, str]] = dict,
+    others: Others = no_others,
 ) -> AsyncIterator[int]:
     """Serve /metrics, /health and /ready on 127.0.0.1 while the block runs.
 
@@ -293,6 +334,7 @@ async def serve_worker_endpoint(
         port: to listen on; 0 picks a free one.
         ready: each part by name and whether it works; all must, for /ready to say 200, else it says 503.
         away: what these wait for at the moment, by name, and how that shows; there must be none.
+        others: metrics that are served beside those of this process.
 
     Yields:
         The port.
@@ -302,7 +344,7 @@ async def serve_worker_endpoint(
     """
 
     async def answer_metrics(_: Request) -> Response:
-        return metrics_response()
+        return metrics_response(others=await others())
 
     async def answer_health(_: Request) -> Response:
         return JSONResponse({"status": "alive"})

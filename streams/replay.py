@@ -3,24 +3,28 @@
 As `python -m streams.replay`. Each process chunks (where the chunker is not that of the live lane), embeds and indexes
 for one generation: from the beginning of the log, then behind live traffic. Their groups remember how far they are, so
 a process may be killed at any time. They are nice, so live work goes first, and they have none of the live partitions.
+Their metrics are served here, each with its generation as a label.
 """
 
 import asyncio
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 import structlog
 
 from backbone.postgres import open_pool
 from backbone.settings import WorkerSettings
-from backbone.telemetry import end_within, serve_worker_endpoint, setup_logging
+from backbone.telemetry import REPLAY_RUNNING, end_within, serve_worker_endpoint, setup_logging
 from streams.adapters.postgres_catalogue import PostgresCatalogue
+from streams.adapters.scraped import Scraped
 from streams.errors import Fatal, Transient
 from streams.ports import Catalogue
 from streams.runtime.worker import EXIT_LATE
@@ -71,11 +75,13 @@ class Replays:
         catalogue: says what is to be done.
         settings: of this worker; those of its processes are the same but for a few.
         program: command that `--stages` and the stages follow.
+        metrics: takes the ports on which the processes serve theirs, by generation.
     """
 
     catalogue: Catalogue
     settings: WorkerSettings
     program: Sequence[str] = (sys.executable, "-m", "streams")
+    metrics: Scraped = field(default_factory=lambda: Scraped(label="generation"))
     _kept: dict[Work, "asyncio.Task[None]"] = field(default_factory=dict, init=False)
 
     async def run(self) -> None:
@@ -99,6 +105,9 @@ class Replays:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        for work in works:
+            with suppress(KeyError):
+                REPLAY_RUNNING.remove(work.generation)
 
     async def _keep(self, work: Work) -> None:
         """Run the process, and again when it ends."""
@@ -113,26 +122,57 @@ class Replays:
 
     @asynccontextmanager
     async def _process(self, work: Work) -> AsyncIterator[asyncio.subprocess.Process]:
-        nice = str(self.settings.replay_nice)
+        nice, port = str(self.settings.replay_nice), _free_port()
         process = await asyncio.create_subprocess_exec(
             *("nice", "-n", nice, *self.program, "--stages", ",".join(work.stages)),
-            env=self._environment(work),
+            env=self._environment(work, port),
             stdin=asyncio.subprocess.DEVNULL,
         )
         _log.info("replay_started", generation=work.generation, stages=work.stages, pid=process.pid)
+        self.metrics.ports[work.generation] = port
+        REPLAY_RUNNING.labels(work.generation).set(1)
         try:
             yield process
         finally:
+            REPLAY_RUNNING.labels(work.generation).set(0)
+            self.metrics.ports.pop(work.generation, None)
             if process.returncode is None:
                 await _stop(process)
 
-    def _environment(self, work: Work) -> Mapping[str, str]:
+    def _environment(self, work: Work, port: int) -> Mapping[str, str]:
         return dict(os.environ) | {
             "HEADRACE_GENERATION": work.generation,
-            "HEADRACE_ENCODER_THREADS": str(self.settings.replay_threads),
+            "HEADRACE_ENCODER_THREADS": str(self.settings.replay_threads or encoder_threads(os.cpu_count() or 1)),
             "HEADRACE_ENCODER_CHUNKS_PER_S": str(self.settings.replay_chunks_per_s),
-            "HEADRACE_METRICS_PORT": "0",
+            "HEADRACE_METRICS_PORT": str(port),
         }
+
+
+def encoder_threads(cores: int) -> int:
+    """Return how many threads the encoder of a replay has if nothing else is said.
+
+    However nice it is, what wakes on a core that it holds waits for a moment, and a question wakes a dozen processes,
+    one after the other. So it leaves half of the cores alone.
+    """
+    return max(1, cores // 2)
+
+
+def _free_port() -> int:
+    """Return a port that nobody has; a process that finds it taken all the same is started again, with another one."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def stand_back(nice: int) -> None:
+    """Let other sessions go first.
+
+    Where Linux groups processes by session (`sched_autogroup_enabled`), niceness counts only inside of one, and between
+    them that of the session. Done only by the leader of a session, which nobody else's work is in.
+    """
+    if os.getsid(0) == os.getpid():
+        with suppress(OSError):
+            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
@@ -160,7 +200,7 @@ async def _main(settings: WorkerSettings) -> None:
         replays = Replays(catalogue=PostgresCatalogue(pool=pool, alias=settings.generation_alias), settings=settings)
         running = asyncio.create_task(replays.run())
         waiting = asyncio.create_task(told.wait())
-        async with _endpoint(settings.metrics_port):
+        async with _endpoint(settings.metrics_port, replays.metrics):
             await asyncio.wait({running, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
         running.cancel()
@@ -171,18 +211,20 @@ async def _main(settings: WorkerSettings) -> None:
 
 
 @asynccontextmanager
-async def _endpoint(port: int) -> AsyncIterator[None]:
+async def _endpoint(port: int, processes: Scraped) -> AsyncIterator[None]:
     if not port:
         yield
         return
-    async with serve_worker_endpoint(port, lambda: {"replay": True}, dict):
+    async with serve_worker_endpoint(port, lambda: {"replay": True}, dict, processes):
         yield
 
 
 def main() -> None:
     """Run until SIGTERM, with settings from the environment."""
     setup_logging("worker:replay")
-    asyncio.run(_main(WorkerSettings()))
+    settings = WorkerSettings()
+    stand_back(settings.replay_nice)
+    asyncio.run(_main(settings))
 
 
 if __name__ == "__main__":

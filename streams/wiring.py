@@ -287,7 +287,7 @@ def embed(parts: Parts) -> Stage:
     encoder = parts.encoder(parts.generation, "ingest")
     chunks_per_s = parts.settings.encoder_chunks_per_s
     if chunks_per_s:
-        encoder = PacedEncoder(encoder=encoder, chunks_per_s=chunks_per_s)
+        encoder = PacedEncoder(encoder=encoder, chunks_per_s=chunks_per_s, on_paced=telemetry.ENCODER_PACED_SECONDS.inc)
     return Stage(
         name="embed",
         group=f"rag.embed.{parts.generation.name}",
@@ -545,6 +545,7 @@ def operator(parts: Parts) -> Stage:
         dimension=lambda embedder: asyncio.to_thread(parts.encoders.dimension, embedder),
         check_chunker=parse_chunker,
         moved=lambda: _nudge(parts, "generations"),
+        follow=lambda name: _followed(parts, admin, name),
     )
     parts.duties.append(
         Duty(name="generations", round=carry_out.round, every_s=_DUTY_S, woken=parts.control().woken("generations"))
@@ -626,12 +627,23 @@ async def _subjects(parts: Parts) -> Sequence[Subject]:
     return [subject(each) for each in await parts.catalogue.held()]
 
 
-def _overdue(parts: Parts, admin: Admin, observer: PrometheusDrift, generation: Generation) -> MendOverdue:
+async def _followed(parts: Parts, admin: Admin, name: str) -> Walk:
+    generation = await parts.catalogue.find(name)
+    if generation is None:
+        raise Transient(f"index generation {name!r} is gone", part="postgres")
+    return _walk(parts, admin, generation)
+
+
+def _walk(parts: Parts, admin: Admin, generation: Generation) -> Walk:
     hops = [KafkaHop(admin=admin, group=group, topic=topic) for group, topic in _ingest_lane(generation)]
+    return Walk(hops=hops, clock=parts.clock)
+
+
+def _overdue(parts: Parts, admin: Admin, observer: PrometheusDrift, generation: Generation) -> MendOverdue:
     return MendOverdue(
         generation=generation.name,
         documents=PostgresOverdue(pool=parts.pool, generation=generation.name),
-        walk=Walk(hops=hops, clock=parts.clock),
+        walk=_walk(parts, admin, generation),
         sender=parts.sender,
         clock=parts.clock,
         observer=observer,

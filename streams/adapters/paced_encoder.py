@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -22,10 +22,12 @@ class PacedEncoder:
     Attributes:
         encoder: does the work.
         chunks_per_s: above 0.
+        on_paced: called with the seconds for which each turn had to wait.
     """
 
     encoder: Encoder
     chunks_per_s: float
+    on_paced: Callable[[float], None] = lambda seconds: None
     dim: int = field(init=False)
     name: str = field(init=False)
     _due: float = field(default=0.0, init=False)
@@ -57,4 +59,5 @@ class PacedEncoder:
         now = time.monotonic()
         due = max(self._due, now)
         self._due = due + n / self.chunks_per_s
+        self.on_paced(due - now)
         await asyncio.sleep(due - now)

@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from schemas.ids import DocumentId, DocumentKey, Tenant
 from schemas.postgres.generation import drop_table, make_table, point_alias
 from streams.adapters.postgres import Pool, lend, transaction
 from streams.adapters.postgres_catalogue import COLUMNS, generation_of
 from streams.adapters.postgres_views import SEEN_S
 from streams.lifecycle.rank import STATUS_RANKS
-from streams.operator.generations import Readers, Switch
+from streams.operator.generations import Missing, Readers, Switch
 from streams.ports import Generation
 
 _SWITCH: Final = """
@@ -17,14 +18,24 @@ SELECT id::text, generation, previous, forced, state FROM switches
 WHERE alias = $1 AND state IN ('asked', 'moved') ORDER BY asked_at LIMIT 1
 """
 
+# a switch $2 to generation $1
 _MISSING: Final = """
-SELECT count(*) FROM documents d
+FROM documents d
 LEFT JOIN live l ON l.generation = $1 AND (l.tenant, l.document) = (d.tenant, d.document)
 WHERE d.latest_version > 0
   AND coalesce(d.accepted_at, d.updated_at) <= (SELECT asked_at FROM switches WHERE id = $2)
   AND l.version IS DISTINCT FROM d.latest_version
   AND NOT (d.deleted AND l.version IS NULL)
   AND NOT (d.status = 'failed' AND d.status_version = d.latest_version)
+"""
+
+_WHICH: Final = f"""
+SELECT d.tenant, d.document, d.latest_version,
+       (SELECT k.stage || ' (' || k.reason || ': ' || left(k.message, 200) || ')' FROM dead_letters k
+        WHERE (k.tenant, k.document, k.version) = (d.tenant, d.document, d.latest_version)
+        ORDER BY k.failed_at DESC LIMIT 1) AS given_up
+{_MISSING}
+ORDER BY d.tenant, d.document LIMIT $3
 """
 
 # A version that a generation has indexed while it did not answer left no trace in the status. Events that come from
@@ -136,7 +147,20 @@ class PostgresGenerations:
     async def missing(self, switch: Switch) -> int:
         """See `GenerationRows.missing`."""
         async with lend(self.pool) as connection:
-            return int(await connection.fetchval(_MISSING, switch.generation, switch.id))
+            return int(await connection.fetchval(f"SELECT count(*) {_MISSING}", switch.generation, switch.id))
+
+    async def which_missing(self, switch: Switch, limit: int) -> Sequence[Missing]:
+        """See `GenerationRows.which_missing`."""
+        async with lend(self.pool) as connection:
+            rows = await connection.fetch(_WHICH, switch.generation, switch.id, limit)
+        return [
+            Missing(
+                key=DocumentKey(Tenant(row["tenant"]), DocumentId(row["document"])),
+                version=row["latest_version"],
+                given_up=row["given_up"],
+            )
+            for row in rows
+        ]
 
     async def move(self, switch: Switch) -> bool:
         """See `GenerationRows.move`."""

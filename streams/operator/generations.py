@@ -1,14 +1,17 @@
 """Carries out what is wanted of index generations: makes them, moves the alias, and drops what they owned."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from dataclasses import dataclass, field
+from typing import Final, Literal, Protocol
 
 import structlog
 
+from schemas.ids import DocumentKey
 from streams.errors import Fatal, Transient, Unprocessable
 from streams.ports import Generation
 
+NAMED: Final = 5
+"""Documents that a refusal names."""
 _log = structlog.get_logger(__name__)
 
 
@@ -33,6 +36,33 @@ class Switch:
     previous: str
     forced: bool
     state: Literal["asked", "moved"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Missing:
+    """A document that a generation does not serve in its latest version.
+
+    Attributes:
+        key: of the document.
+        version: its latest one.
+        given_up: by which stage and why, as the last dead letter of this version says; None: there is none.
+    """
+
+    key: DocumentKey
+    version: int
+    given_up: str | None
+
+
+class Passage(Protocol):
+    """Follows the stages that fill a generation."""
+
+    async def passed_ms(self) -> int | None:
+        """Return a time, ms since 1970: what was submitted before it waits for no stage. None: not known yet.
+
+        Raises:
+            Transient: Kafka is away.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,8 +120,13 @@ class GenerationRows(Protocol):
     async def missing(self, switch: Switch) -> int:
         """Return how many documents that were accepted before the switch was asked for are not covered.
 
-        Those that failed for good are left out, as are later ones: under steady traffic some are always on their way.
+        Those that failed in the generation that answers are left out, as are later ones: under steady traffic some are
+        always on their way.
         """
+        ...
+
+    async def which_missing(self, switch: Switch, limit: int) -> Sequence[Missing]:
+        """Return the first so many of these, by tenant and id."""
         ...
 
     async def move(self, switch: Switch) -> bool:
@@ -137,6 +172,7 @@ class CarryOut:
         dimension: returns how long the vectors of an embedder are.
         check_chunker: raises `Fatal` for a chunker that there is not.
         moved: called once the alias has moved.
+        follow: begins to follow the stages that fill a generation.
     """
 
     rows: GenerationRows
@@ -144,6 +180,8 @@ class CarryOut:
     dimension: Callable[[str], Awaitable[int]]
     check_chunker: Callable[[str], object]
     moved: Callable[[], Awaitable[None]]
+    follow: Callable[[str], Awaitable[Passage]]
+    _followed: dict[str, Passage] = field(default_factory=dict, init=False)
 
     async def round(self) -> None:
         """Do all that can be done now; a switch first, for readers may wait for a rollback.
@@ -178,6 +216,9 @@ class CarryOut:
             waiting = await self._waits_for(switch)
             if waiting is not None:
                 await self.rows.switch_waits(switch, waiting)
+                if (why := await self._never(switch)) is not None:
+                    await self.rows.refuse(switch, why)
+                    _log.warning("switch_refused", generation=switch.generation, why=why)
                 return
             if not await self.rows.move(switch):
                 await self.rows.refuse(switch, f"{switch.previous!r} does not answer any more")
@@ -196,6 +237,24 @@ class CarryOut:
             return f"{n_missing} documents are not indexed yet"
         return None
 
+    async def _never(self, switch: Switch) -> str | None:
+        """Say why a switch would wait for good: documents are missing that wait for no stage any more."""
+        if switch.forced or not await self.rows.missing(switch):
+            return None
+        if switch.id not in self._followed:
+            # one that began after the switch was asked for has passed all that the switch waits for
+            self._followed.clear()
+            self._followed[switch.id] = await self.follow(switch.generation)
+        if await self._followed[switch.id].passed_ms() is None or not (n := await self.rows.missing(switch)):
+            return None
+        named = [_named(each) for each in await self.rows.which_missing(switch, NAMED)]
+        more = f" and {n - len(named)} more" if n > len(named) else ""
+        return (
+            f"{n} documents wait for no stage of {switch.generation!r}, which does not serve their latest version: "
+            f"{'; '.join(named)}{more}. Mend what is wrong and have them done again (headrace dlq redrive, or headrace "
+            "verify --repair), or force the switch: their latest version is not found then"
+        )
+
     async def _drop(self, generation: Generation) -> None:
         readers = (await self.rows.readers(generation.name)).ready
         if readers:
@@ -212,3 +271,8 @@ class CarryOut:
             return
         await self.rows.dropped(generation.name)
         _log.info("generation_dropped", generation=generation.name, chunks_too=chunks_too)
+
+
+def _named(missing: Missing) -> str:
+    why = f"given up by {missing.given_up}" if missing.given_up else "lost"
+    return f"{missing.key.encode().decode()!r} version {missing.version}, {why}"

@@ -6,9 +6,10 @@ import asyncpg
 import pytest
 
 from gateway.generation_rows import PostgresGenerationRows
+from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.adapters.postgres_generations import PostgresGenerations
-from streams.operator.generations import Readers, Switch
+from streams.operator.generations import Missing, Readers, Switch
 
 pytestmark = pytest.mark.integration
 Pool = asyncpg.Pool
@@ -98,6 +99,19 @@ async def test_a_switch_waits_for_what_was_accepted_before_it_and_is_not_covered
     await accept(pool, "later", age_s=-60)
 
     assert await operator.missing(switch) == 2
+    for n, (version, reason) in enumerate([(2, "malformed"), (1, "too_large")]):
+        await pool.execute(
+            'INSERT INTO dead_letters (stage, partition, "offset", reason, message, attempts, failed_at, tenant, '
+            "document, version, n_bytes, source_topic, source_topic_id, source_partition, source_offset) "
+            "VALUES ('embed', 0, $1, $2, 'no text', 1, now(), 'acme', 'missing', $3, 1, 't', 'i', 0, 0)",
+            n,
+            reason,
+            version,
+        )
+    behind, gone = await operator.which_missing(switch, 9)
+    assert behind == Missing(key=DocumentKey(Tenant("acme"), DocumentId("behind")), version=2, given_up=None)
+    assert (gone.key.document, gone.given_up) == ("missing", "embed (malformed: no text)")
+    assert await operator.which_missing(switch, 1) == [behind]
     progress = await gateway.progress("g2")
     assert (progress["n_documents"], progress["n_covered"], progress["n_failed"]) == (6, 2, 1)
 

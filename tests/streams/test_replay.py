@@ -1,16 +1,20 @@
 """What the replay worker keeps running, and how it takes its time."""
 
 import asyncio
+import os
+import subprocess
 import sys
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 
 from backbone.settings import WorkerSettings
+from backbone.telemetry import serve_worker_endpoint
 from streams.adapters.paced_encoder import PacedEncoder
 from streams.ports import Generation
-from streams.replay import Replays, Work, wanted
+from streams.replay import Replays, Work, encoder_threads, stand_back, wanted
 from tests.contract.test_encoder import chunk
 from tests.doubles.catalogue import MemoryCatalogue
 from tests.doubles.encoder import HashingEncoder
@@ -37,9 +41,15 @@ async def test_what_does_not_answer_is_followed_and_chunked_only_where_nobody_el
 async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) -> None:
     script = tmp_path / "worker.py"
     script.write_text(
-        "import os, sys, time\n"
+        "import http.server, os, sys, time\n"
         f"open(r'{tmp_path}/' + os.environ['HEADRACE_GENERATION'], 'a').write(f'{{os.getpid()}} {{os.nice(0)}}\\n')\n"
-        "time.sleep(60)\n"
+        "class Page(http.server.BaseHTTPRequestHandler):\n"
+        "    def do_GET(self):\n"
+        "        self.send_response(200)\n"
+        "        self.end_headers()\n"
+        "        self.wfile.write(b'# TYPE headrace_chunks_encoded_total counter\\n')\n"
+        "        self.wfile.write(b'headrace_chunks_encoded_total 7\\n')\n"
+        "http.server.HTTPServer(('127.0.0.1', int(os.environ['HEADRACE_METRICS_PORT'])), Page).serve_forever()\n"
     )
     catalogue = MemoryCatalogue(rows=[generation("g1", "structure"), generation("g2", "tokens")], answers="g1")
     replays = Replays(
@@ -59,6 +69,17 @@ async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) ->
         pid, nice = first.split()
         assert int(nice) >= 7
         (Path("/proc") / pid).stat()
+        async with serve_worker_endpoint(0, dict, dict, replays.metrics) as port, httpx.AsyncClient() as client:
+
+            async def page() -> list[str]:
+                return (await client.get(f"http://127.0.0.1:{port}/metrics")).text.splitlines()
+
+            async with asyncio.timeout(30):
+                while 'headrace_chunks_encoded_total{generation="g2"} 7.0' not in await page():  # noqa: ASYNC110
+                    await asyncio.sleep(0.05)
+            shown = await page()
+        assert 'headrace_replay_running{generation="g2"} 1.0' in shown
+        assert shown.count("# TYPE headrace_chunks_encoded_total counter") == 1
         kill = await asyncio.create_subprocess_exec("kill", "-9", pid)
         await kill.wait()
         [_, second] = await lines(2)
@@ -66,6 +87,7 @@ async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) ->
         async with asyncio.timeout(30):
             while (Path("/proc") / second.split()[0]).exists():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
+        assert list(await replays.metrics()) == []
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -73,17 +95,44 @@ async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) ->
 
 async def test_a_paced_encoder_takes_its_time_and_gives_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
+    waited: list[float] = []
 
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
     plain = HashingEncoder(dim=8)
     chunks = [chunk(f"text {n}", sentences=((0, 4),)) for n in range(70)]
-    paced = PacedEncoder(encoder=plain, chunks_per_s=10)
+    paced = PacedEncoder(encoder=plain, chunks_per_s=10, on_paced=waited.append)
     monkeypatch.setattr("streams.adapters.paced_encoder.asyncio.sleep", sleep)
 
     encoded = await paced.encode_chunks(chunks)
 
     assert np.array_equal(encoded.chunks, (await plain.encode_chunks(chunks)).chunks)
     assert len(encoded.sentences) == 70
-    assert slept == pytest.approx([0.0, 3.2, 6.4], abs=0.5)
+    assert waited == slept == pytest.approx([0.0, 3.2, 6.4], abs=0.5)
+
+
+@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 1), (8, 4)])
+def test_a_replay_leaves_cores_to_live_work(cores: int, threads: int) -> None:
+    assert encoder_threads(cores) == threads
+
+
+AUTOGROUP = Path("/proc/self/autogroup")
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this Linux does not group processes by session")
+def test_a_session_of_its_own_stands_back_and_one_that_others_share_does_not() -> None:
+    program = "from streams.replay import stand_back; stand_back(7); print(open('/proc/self/autogroup').read())"
+
+    def nice_of(*, alone: bool) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True, start_new_session=alone
+        )
+        return done.stdout.split()[-1]
+
+    before = AUTOGROUP.read_text().split()[-1]
+    assert nice_of(alone=True) == "7"
+    assert nice_of(alone=False) == before
+    if os.getsid(0) != os.getpid():
+        stand_back(5)
+        assert AUTOGROUP.read_text().split()[-1] == before

@@ -1,13 +1,14 @@
 """What is wanted of generations is carried out, on doubles."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 import pytest
 
+from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.errors import Fatal, Transient
-from streams.operator.generations import CarryOut, Readers, Switch
+from streams.operator.generations import CarryOut, Missing, Readers, Switch
 from streams.ports import Generation
 from tests.doubles.belongings import MemoryBelongings
 
@@ -25,6 +26,7 @@ class Rows:
     workers: Collection[str] = ("a", "b")
     ready: Collection[str] = ("a", "b")
     n_missing: int = 0
+    missing_ones: list[Missing] = field(default_factory=list)
     n_open: int = 0
     needed: bool = False
     told: list[str] = field(default_factory=list)
@@ -59,6 +61,9 @@ class Rows:
     async def missing(self, switch: Switch) -> int:
         return self.n_missing
 
+    async def which_missing(self, switch: Switch, limit: int) -> Sequence[Missing]:
+        return self.missing_ones[:limit]
+
     async def move(self, switch: Switch) -> bool:
         if self.serving != switch.previous:
             return False
@@ -75,7 +80,25 @@ class Rows:
         self.told.append(f"refused: {why}")
 
 
-async def carried_out(rows: Rows, *, in_use: str = "", why: str = "", away: str = "") -> list[str]:
+@dataclass
+class Lane:
+    """`Passage` that has passed at this look, counted from 1; `indexes` is called then."""
+
+    passes_at: int
+    indexes: Callable[[], None] = lambda: None
+    looks: int = 0
+
+    async def passed_ms(self) -> int | None:
+        self.looks += 1
+        if self.looks < self.passes_at:
+            return None
+        self.indexes()
+        return 1
+
+
+async def carried_out(
+    rows: Rows, *, in_use: str = "", why: str = "", away: str = "", lane: Lane | None = None, rounds: int = 1
+) -> list[str]:
     failures = [Transient(away)] if away else []
 
     async def dimension(embedder: str) -> int:
@@ -88,14 +111,20 @@ async def carried_out(rows: Rows, *, in_use: str = "", why: str = "", away: str 
     async def moved() -> None:
         rows.told.append("nudged")
 
+    async def follow(name: str) -> Lane:
+        rows.told.append(f"followed {name}")
+        return lane or Lane(passes_at=100)
+
     carry_out = CarryOut(
         rows=rows,
         belongings=MemoryBelongings(groups={in_use: 1}, told=rows.told),
         dimension=dimension,
         check_chunker=lambda name: None,
         moved=moved,
+        follow=follow,
     )
-    await carry_out.round()
+    for _ in range(rounds):
+        await carry_out.round()
     return rows.told
 
 
@@ -134,7 +163,42 @@ async def test_one_whose_embedder_is_away_waits_and_holds_up_nobody() -> None:
 async def test_a_switch_waits_until_all_can_answer(rows: Rows, why: str) -> None:
     rows.under_way = SWITCH
 
-    assert await carried_out(rows) == [f"switch waits: {why}"]
+    assert (await carried_out(rows))[0] == f"switch waits: {why}"
+
+
+def missing(document: str, given_up: str | None) -> Missing:
+    return Missing(key=DocumentKey(Tenant("acme"), DocumentId(document)), version=3, given_up=given_up)
+
+
+async def test_a_switch_that_would_wait_for_good_is_refused_and_says_for_which_documents() -> None:
+    rows = Rows(
+        under_way=SWITCH,
+        n_missing=7,
+        missing_ones=[missing("a", "embed (malformed: no text)"), *(missing(f"b{n}", None) for n in range(6))],
+    )
+
+    waits = "switch waits: 7 documents are not indexed yet"
+    [*before, refused] = await carried_out(rows, lane=Lane(passes_at=3), rounds=3)
+
+    assert before == [waits, "followed g2", waits, waits]
+    assert refused == (
+        "refused: 7 documents wait for no stage of 'g2', which does not serve their latest version: "
+        "'acme/a' version 3, given up by embed (malformed: no text); 'acme/b0' version 3, lost; "
+        "'acme/b1' version 3, lost; 'acme/b2' version 3, lost; 'acme/b3' version 3, lost and 2 more. "
+        "Mend what is wrong and have them done again (headrace dlq redrive, or headrace verify --repair), "
+        "or force the switch: their latest version is not found then"
+    )
+
+
+async def test_documents_that_were_indexed_while_the_stages_were_followed_are_no_reason_to_refuse() -> None:
+    rows = Rows(under_way=SWITCH, n_missing=1)
+
+    def index() -> None:
+        rows.n_missing = 0
+
+    told = await carried_out(rows, lane=Lane(passes_at=1, indexes=index), rounds=2)
+
+    assert told[2:] == ["moved to g2", "nudged", "settled"]
 
 
 async def test_a_forced_switch_waits_for_workers_and_not_for_documents() -> None:
