@@ -51,6 +51,8 @@ class Load:
         n_writers, n_askers: tasks at once.
         wait_s: how long a reader waits for one document to become searchable before going on without.
         rest_s: longest time that a writer rests between two operations; an asker rests half as long again.
+        every_s: instead, the time from the beginning of a writer's or an asker's operation to that of its next one,
+            where it does not take longer.
         share_awaited: of the operations, those after which a writer waits until they are searchable, 0 to 1.
         share_cut: of the connections of answer streams that are cut, 0 to 1.
         share_cancelled, share_repeated: of the questions.
@@ -69,6 +71,7 @@ class Load:
     n_askers: int = 4
     wait_s: float = 60.0
     rest_s: float = 0.2
+    every_s: float | None = None
     share_awaited: float = 0.5
     share_cut: float = 0.3
     share_cancelled: float = 0.15
@@ -98,7 +101,9 @@ class Load:
     async def _write(self, client: AsyncClient, writer: int) -> None:
         rng = random.Random(f"{self.seed}/{self.name}/writer/{writer}")
         mine = [f"{self.name}w{writer}/d{n}" for n in range(self.n_documents // self.n_writers)]
+        await self._stagger(rng)
         while not self.stop.is_set():
+            began = time.monotonic()
             document = rng.choice(mine)
             if self._current.get(document) and rng.random() < 0.15:
                 await self.delete(client, document)
@@ -106,7 +111,19 @@ class Load:
                 await self.submit(client, document, rng)
             if rng.random() < self.share_awaited:
                 await self.await_visible(client, document)
-            await asyncio.sleep(rng.uniform(0, self.rest_s))
+            await self._rest(rng, began, self.rest_s)
+
+    async def _stagger(self, rng: random.Random) -> None:
+        """Let those who work at a fixed rate not begin all at once."""
+        if self.every_s is not None:
+            await asyncio.sleep(self.every_s * rng.random())
+
+    async def _rest(self, rng: random.Random, began: float, rest_s: float) -> None:
+        """Wait until the next operation is due."""
+        if self.every_s is None:
+            await asyncio.sleep(rng.uniform(0, rest_s))
+        else:
+            await asyncio.sleep(began + self.every_s - time.monotonic())
 
     async def replace(self, client: AsyncClient, document: str, rng: random.Random, n_new: int) -> None:
         """Send a new version that shares no paragraph with the one before."""
@@ -202,9 +219,11 @@ class Load:
         rng = random.Random(f"{self.seed}/{self.name}/asker/{asker}")
         cutting = Cutting(rng=random.Random(f"{self.seed}/{self.name}/cuts/{asker}"), share=self.share_cut)
         async with self.client(asker, cutting) as client, self.client(asker + 1) as other:
+            await self._stagger(rng)
             for n in itertools.count():
                 if self.stop.is_set():
                     return
+                began = time.monotonic()
                 text = f"How fast does the {rng.choice(THINGS)} of the {rng.choice(PLACES)} turn?"
                 reader, fate = f"{self.name}{asker}/{n}", rng.random()
                 key = f"{self.seed}/{reader}"
@@ -220,7 +239,7 @@ class Load:
                         await again
                 else:
                     await reading
-                await asyncio.sleep(rng.uniform(0, 1.5 * self.rest_s))
+                await self._rest(rng, began, 1.5 * self.rest_s)
 
     async def _cancelled(
         self, reading: Coroutine[Any, Any, None], other: AsyncClient, reader: str, after_s: float
@@ -248,7 +267,7 @@ class Load:
                     query = self._accepted[reader] = event.data["id"]
                     # who asks again is told what was found for the first one
                     asked_at = self._asked_at.setdefault(query, asked_at)
-                    self.history.add("ask", query=query, reader=reader)
+                    self.history.add("ask", query=query, reader=reader, asked_at=asked_at)
                 kept = {} if event.event == "sources" else event.data
                 self.history.add("event", query=query, reader=reader, event=event.event, place=event.id, data=kept)
                 if event.event == "sources":

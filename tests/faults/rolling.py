@@ -101,7 +101,7 @@ def _judged(entries: list[dict[str, Any]]) -> Rolled:
 
     return Rolled(
         verdict=check(entries),
-        errors=list(_errors(entries)),
+        errors=list(errors(entries)),
         resets=sum(entry["kind"] == "event" and entry["event"] == "reset" for entry in entries),
         stopped_s={entry["part"]: entry["seconds"] for entry in entries if entry["kind"] == "stopped"},
         first_token_s=between(first, tokens),
@@ -117,7 +117,8 @@ def _firsts(entries: Iterable[dict[str, Any]], kind: str, name: str) -> dict[Any
     return found
 
 
-def _errors(entries: Iterable[dict[str, Any]]) -> Iterable[str]:
+def errors(entries: Iterable[dict[str, Any]]) -> Iterable[str]:
+    """Yield what clients were told that is no answer, and what became of questions that were not answered."""
     for entry in entries:
         if entry["kind"] in ("unacknowledged", "gave_up", "failed"):
             yield f"{entry['kind']}: {entry.get('why')}"

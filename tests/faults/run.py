@@ -44,6 +44,8 @@ QUESTION_S = 30
 LEASE_S = 3
 """How long a worker may be silent before another one takes its questions over: shorter than a dead one stays away."""
 HISTORY = "history.jsonl"
+CORPUS = "corpus/"
+"""What the names of documents begin with that are there beside those of the load, and that the checker is not told."""
 WARM = 10
 """How many documents are searchable before the first kill."""
 ROOT = Path(__file__).parent.parent.parent
@@ -119,8 +121,15 @@ def one_worker_per_lane(module: str = "streams") -> Options:
 
 
 @contextmanager
-def recording(folder: Path, stack: Stack, *tenants: str) -> Iterator[History]:
-    """Give a history that is complete, with what the stores hold of these tenants, when the block ends."""
+def recording(folder: Path, stack: Stack, *tenants: str, generation: str = "g1") -> Iterator[History]:
+    """Give a history that is complete, with what the stores hold of these tenants, when the block ends.
+
+    Args:
+        folder: of the history.
+        stack: whose stores are read.
+        tenants: whose documents and questions.
+        generation: of which the chunks are read.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     history = History(folder / HISTORY)
     history.add("allowed", seconds=QUESTION_S)
@@ -128,7 +137,7 @@ def recording(folder: Path, stack: Stack, *tenants: str) -> Iterator[History]:
     try:
         yield history
         for tenant in tenants:
-            _store(stack, tenant, history)
+            _store(stack, tenant, history, generation)
     finally:
         history.close()
 
@@ -212,12 +221,13 @@ def slowly_answering(folder: Path) -> Iterator[Stack]:
         yield stack
 
 
-def _store(stack: Stack, tenant: str, history: History) -> None:
+def _store(stack: Stack, tenant: str, history: History, generation: str) -> None:
     """Note every chunk row, every question as it has ended, and every result."""
     end = time.monotonic() + QUESTION_S + GRACE_S
     while stack.sql(_OPEN, tenant)[0]["n"] and time.monotonic() < end:
         time.sleep(0.1)
-    for row in stack.sql("SELECT document, text FROM chunks_g1 WHERE tenant = $1", tenant):
+    chunks = f"SELECT document, text FROM chunks_{generation} WHERE tenant = $1 AND NOT starts_with(document, $2)"
+    for row in stack.sql(chunks, tenant, CORPUS):
         history.add("stored", document=row["document"], text=row["text"])
     now = time.monotonic()
     for row in stack.sql(_QUESTIONS, tenant):
