@@ -17,8 +17,12 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class DocumentSubmitted(Event, frozen=True, kw_only=True):
     """What anyone sends to the ingest topic: `{"text": "..."}` is enough. A null value deletes the document.
 
-    Exactly one of `text`, `uri` and `content` is given. `content` holds the bytes of a file (base64 in JSON), whose
-    format `content_type` names; without it the format is told from `filename`, else from the bytes.
+    Exactly one of `text`, `uri`, `content` and `patch` is given. `content` holds the bytes of a file (base64 in JSON),
+    whose format `content_type` names; without it the format is told from `filename`, else from the bytes.
+
+    `patch` is a JSON merge patch (RFC 7396) of `metadata`, `acl`, `title` and `collection`, and stands alone: the rest
+    of the document stays as it is. `patch_groups` are the ACL groups of whoever asks for it, who must be able to read
+    what is changed; None: that is not asked. Intake is updated before anyone sends patches: an older one gives them up.
     """
 
     text: str | None = None
@@ -30,6 +34,8 @@ class DocumentSubmitted(Event, frozen=True, kw_only=True):
     collection: str = "default"
     metadata: dict[str, Any] = {}
     acl: list[str] | None = None
+    patch: dict[str, Any] | None = None
+    patch_groups: list[str] | None = None
 
 
 class DocumentAccepted(Event, frozen=True, kw_only=True):

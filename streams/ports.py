@@ -30,11 +30,15 @@ class Clock(Protocol):
 
 
 class Applied(TypedDict):
-    """The last record of a partition that was applied to a document; one that was rejected spent no version."""
+    """The last record of a partition that was applied to a document; one that was rejected spent no version.
+
+    `base_ms` of a patch is when the version was accepted that it changed, which is the one before.
+    """
 
     offset: int
     version: int
     rejected: NotRequired[bool]
+    base_ms: NotRequired[int]
 
 
 Origins = Mapping[str, Applied]
@@ -46,13 +50,14 @@ class Versioned:
     """What `DocumentStore.assign` decided.
 
     `outcome`: "fresh" (a new version), "again" (this very record was applied before, with this version: publish it
-    again), "redelivered" (a later record of the same partition was applied already: drop this one), or
-    "overtaken" (a redriven record, whose document got another version since; `version` is that one).
+    again), "redelivered" (a later record of the same partition was applied already: drop this one),
+    "overtaken" (a redriven record, whose document got another version since; `version` is that one), or "moved" (a
+    patch of a version that is not the latest any more: make it of `version`, which is).
     `origins`: of the document, where the version is to be published.
     """
 
     version: int
-    outcome: Literal["fresh", "again", "redelivered", "overtaken"]
+    outcome: Literal["fresh", "again", "redelivered", "overtaken", "moved"]
     origins: Origins = field(default_factory=dict, compare=False)
 
 
@@ -87,6 +92,7 @@ class DocumentStore(Protocol):
         deleted: bool,
         attributes: Mapping[str, Any],
         redriven: bool = False,
+        base: int | None = None,
     ) -> Versioned:
         """Give the record at `origin` its version of the document, in one transaction.
 
@@ -97,6 +103,7 @@ class DocumentStore(Protocol):
             attributes: title, uri, collection, metadata, acl, content_type, n_bytes for listing; empty for a delete.
             redriven: the record is sent again after it was given up, so `origin` is where it stood first. It gets a
                 version only where the document got none since.
+            base: of a patch, the version that it changes, at least 1; it gets a version only where that is the latest.
         """
         ...
 

@@ -30,7 +30,9 @@ ON CONFLICT (tenant, document) DO UPDATE SET
     deleted = excluded.deleted,
     deleted_version = CASE WHEN $5 THEN d.latest_version + 1 ELSE d.deleted_version END,
     origins = d.origins || jsonb_build_object(
-        $3::text, jsonb_build_object('offset', $4::bigint, 'version', d.latest_version + 1)),
+        $3::text, jsonb_build_object('offset', $4::bigint, 'version', d.latest_version + 1)
+        || CASE WHEN $16::bigint IS NULL THEN '{}'
+           ELSE jsonb_build_object('base_ms', (extract(epoch FROM d.accepted_at) * 1000)::bigint) END),
     collection = CASE WHEN $5 THEN d.collection ELSE excluded.collection END,
     acl = CASE WHEN $5 THEN d.acl ELSE excluded.acl END,
     title = excluded.title, uri = excluded.uri, content_type = excluded.content_type, metadata = excluded.metadata,
@@ -41,6 +43,7 @@ ON CONFLICT (tenant, document) DO UPDATE SET
 WHERE (coalesce((d.origins -> $3 -> 'offset')::bigint, -1) < $4
        OR ((d.origins -> $3 -> 'offset')::bigint = $4 AND d.origins -> $3 ? 'rejected'))
   AND (NOT $15 OR coalesce((d.origins -> $3 -> 'version')::bigint, 0) = d.latest_version)
+  AND coalesce($16::bigint, d.latest_version) = d.latest_version
 RETURNING latest_version, origins
 """
 
@@ -126,6 +129,7 @@ class PostgresDocuments:
         deleted: bool,
         attributes: Mapping[str, Any],
         redriven: bool = False,
+        base: int | None = None,
     ) -> Versioned:
         """See `DocumentStore.assign`; the status becomes `accepted`, or `deleted`, in the same transaction."""
         status = "deleted" if deleted else "accepted"
@@ -148,6 +152,7 @@ class PostgresDocuments:
                 status,
                 STATUS_RANKS[status],
                 redriven,
+                base,
             )
             if given is not None:
                 return Versioned(version=given["latest_version"], outcome="fresh", origins=given["origins"])
@@ -156,6 +161,8 @@ class PostgresDocuments:
             return Versioned(version=applied["version"], outcome="again", origins=applied["origins"])
         if redriven:
             return Versioned(version=applied["latest_version"], outcome="overtaken")
+        if base is not None and (applied["offset"] is None or applied["offset"] <= origin.offset):
+            return Versioned(version=applied["latest_version"], outcome="moved")
         return Versioned(version=applied["version"], outcome="redelivered")
 
     async def reject(self, key: DocumentKey, origin: Origin, *, reason: str, message: str) -> int | None:

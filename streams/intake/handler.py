@@ -10,11 +10,12 @@ import msgspec
 from schemas.events import DocumentAccepted, DocumentSubmitted
 from schemas.ids import DocumentKey
 from streams.intake.origin import origin_of
+from streams.intake.patch import Change, Patch
 from streams.intake.published import attributes_of, publication
 from streams.intake.reissue import Log, Reissue, is_request
 from streams.intake.submission import check_content, check_text, parse, type_of_file, type_of_text
 from streams.intake.uri_source import Fetched, UriSource
-from streams.ports import Clock, DocumentStore
+from streams.ports import Clock, DocumentStore, Versioned
 from streams.progress import became, key_of
 from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
 
@@ -52,11 +53,9 @@ class Intake:
 
     async def _submitted(self, record: Inbound[DocumentSubmitted]) -> AsyncIterator[Outbound | Flush]:
         key = key_of(record)
-        origin, redriven = origin_of(record)
-        document, unknown_fields = await self._checked(key, record)
-        given = await self.documents.assign(
-            key, origin, deleted=document is None, attributes=attributes_of(document), redriven=redriven
-        )
+        submission = None if record.raw is None else parse(record.raw)
+        unknown_fields = submission.unknown_fields if submission is not None else ()
+        document, given = await self._versioned(key, record, submission.event if submission is not None else None)
         if given.outcome == "redelivered":
             return
         if given.outcome == "overtaken":
@@ -75,19 +74,37 @@ class Intake:
             yield publication(key, given.version, event, given.origins)
             yield FLUSH
 
+    async def _versioned(
+        self, key: DocumentKey, record: Inbound[DocumentSubmitted], event: DocumentSubmitted | None
+    ) -> tuple[DocumentAccepted | None, Versioned]:
+        """Return the document, whole but for its version (None: a delete), and what was decided about that."""
+        origin, redriven = origin_of(record)
+        if event is not None and event.patch is not None:
+            change = Change(
+                key=key,
+                origin=origin,
+                redriven=redriven,
+                patch=event.patch,
+                groups=event.patch_groups,
+                submitted_ms=record.timestamp_ms,
+            )
+            patched = await Patch(documents=self.documents, log=self.log, clock=self.clock)(change)
+            return patched.document, patched.given
+        document = None if event is None else await self._checked(key, record, event)
+        given = await self.documents.assign(
+            key, origin, deleted=document is None, attributes=attributes_of(document), redriven=redriven
+        )
+        return document, given
+
     async def _checked(
-        self, key: DocumentKey, record: Inbound[DocumentSubmitted]
-    ) -> tuple[DocumentAccepted | None, tuple[str, ...]]:
-        """Return the document, whole but for its version (None: a delete), and the fields that nobody knows."""
-        if record.raw is None:
-            return None, ()
-        submission = parse(record.raw)
-        event = submission.event
+        self, key: DocumentKey, record: Inbound[DocumentSubmitted], event: DocumentSubmitted
+    ) -> DocumentAccepted:
+        """Return the document, whole but for its version."""
         if event.uri is not None:
             source = await self.uris.fetch(event.uri)
         else:
             source = Fetched(text=event.text or "", content=event.content)
-        document = DocumentAccepted(
+        return DocumentAccepted(
             tenant=key.tenant,
             document=key.document,
             version=0,
@@ -103,7 +120,6 @@ class Intake:
             accepted_ms=self.clock.now_ms(),
             submitted_ms=record.timestamp_ms,
         )
-        return document, submission.unknown_fields
 
     def _content_type(self, event: DocumentSubmitted, source: Fetched, key: DocumentKey) -> str:
         """Check text or file, and return its content type."""

@@ -19,6 +19,7 @@ TITLE_MAX_CHARS: Final = 2_000
 URI_MAX_CHARS: Final = 2_048
 FILENAME_MAX_CHARS: Final = 1_024
 ACL_MAX_GROUPS: Final = 1_000
+PATCHED_FIELDS: Final = ("metadata", "acl", "title", "collection")
 
 _FIELDS: Final = DocumentSubmitted.__struct_fields__
 _SURROGATE_ESCAPE: Final = re.compile(rb"\\u[dD][89a-fA-F]")
@@ -36,9 +37,9 @@ def parse(raw: bytes) -> Submission:
     """Read and check the value of a record.
 
     Raises:
-        Unprocessable: not UTF-8, not a JSON object of the right shape, not exactly one of `text`, `uri` and `content`,
-            a `content` that is not base64, characters that cannot be stored, or a bound is passed. The message says
-            what to send instead.
+        Unprocessable: not UTF-8, not a JSON object of the right shape, not exactly one of `text`, `uri`, `content` and
+            `patch`, a `content` that is not base64, a `patch` with company or of what cannot be patched, characters
+            that cannot be stored, or a bound is passed. The message says what to send instead.
     """
     value = _object(raw)
     try:
@@ -51,13 +52,23 @@ def parse(raw: bytes) -> Submission:
         raise Unprocessable(
             "bad_field", f"a field has the wrong type: {error}; see the schema DocumentSubmitted"
         ) from error
-    if [event.text, event.uri, event.content].count(None) != 2:
-        raise Unprocessable("text_uri_or_content", "expected exactly one of 'text', 'uri' and 'content'")
+    if [event.text, event.uri, event.content, event.patch].count(None) != 3:
+        raise Unprocessable("text_uri_or_content", "expected exactly one of 'text', 'uri', 'content' and 'patch'")
     _check_characters(value)
-    _check_bounds(event)
-    _check_metadata(event.metadata)
+    _check_patch(event, [name for name in _FIELDS if value.get(name) is not None])
+    check_attributes(event)
     unknown = sorted(name for name in value if name not in _FIELDS)
     return Submission(event=event, unknown_fields=tuple(unknown))
+
+
+def check_attributes(event: DocumentSubmitted) -> None:
+    """Check what is said of a document beside what it holds.
+
+    Raises:
+        Unprocessable: a bound is passed, or metadata is nested.
+    """
+    _check_bounds(event)
+    _check_metadata(event.metadata)
 
 
 def check_text(text: str, max_bytes: int) -> int:
@@ -152,6 +163,22 @@ def _undecodable(raw: bytes, error: Exception) -> Unprocessable:
             "stands alone; replace it with U+FFFD before sending",
         )
     return Unprocessable("not_json", f'the value is not JSON: {error}; expected an object like {{"text": "..."}}')
+
+
+def _check_patch(event: DocumentSubmitted, given: Sequence[str]) -> None:
+    if event.patch is None:
+        if event.patch_groups is not None:
+            raise Unprocessable("bad_patch", "'patch_groups' without 'patch'; leave it out")
+        return
+    others = [name for name in given if name not in ("patch", "patch_groups")]
+    if others:
+        raise Unprocessable(
+            "bad_patch", f"'patch' together with {', '.join(map(repr, others))}; put into the patch what is to change"
+        )
+    unknown = [name for name in event.patch if name not in PATCHED_FIELDS]
+    if unknown:
+        named = ", ".join(repr(name[:80]) for name in sorted(unknown)[:10])
+        raise Unprocessable("bad_patch", f"the patch names {named}; it can change {', '.join(PATCHED_FIELDS)}")
 
 
 def _check_characters(value: Mapping[str, Any]) -> None:

@@ -137,6 +137,52 @@ async def test_the_lock_ends_with_a_publisher_that_fails(fence: Fence) -> None:
     assert await assigned(fence, 1) == (2, "fresh")
 
 
+async def patched(fence: Fence, offset: int, base: int, *, partition: int = 0) -> tuple[int, str]:
+    there = origin(offset, partition=partition)
+    given = await fence.documents.assign(GUIDE, there, deleted=False, attributes={}, base=base)
+    return given.version, given.outcome
+
+
+async def test_a_patch_gets_a_version_only_while_what_it_changes_is_the_latest(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await assigned(fence, 0, partition=1)
+
+    assert await patched(fence, 1, 1) == (2, "moved")
+    assert await patched(fence, 0, 1, partition=2) == (2, "moved")
+    assert await fence.documents.latest_version(GUIDE) == 2
+    assert await patched(fence, 1, 2) == (3, "fresh")
+
+
+async def test_a_patch_that_comes_again_is_the_one_it_was(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await patched(fence, 1, 1)
+
+    assert await patched(fence, 1, 2) == (2, "again")
+    assert await patched(fence, 0, 2) == (2, "redelivered")
+
+
+async def test_a_patch_that_was_given_up_may_get_a_version_later(fence: Fence) -> None:
+    await assigned(fence, 0)
+    await rejected(fence, 1)
+
+    assert await patched(fence, 1, 7) == (1, "moved")
+    assert await patched(fence, 1, 1) == (2, "fresh")
+
+
+async def test_a_patch_remembers_when_what_it_changed_was_accepted(fence: Fence) -> None:
+    await assigned(fence, 0)
+    before = await fence.documents.latest(GUIDE)
+    await patched(fence, 1, 1)
+    await assigned(fence, 0, partition=1)
+
+    after = await fence.documents.latest(GUIDE)
+
+    assert before is not None and after is not None
+    patch, other = after.origins["t1/0"], after.origins["t1/1"]
+    assert (patch["version"], patch["base_ms"]) == (2, before.accepted_ms)
+    assert "base_ms" not in other
+
+
 async def rejected(fence: Fence, offset: int, reason: str = "not_json", *, partition: int = 0) -> int | None:
     return await fence.documents.reject(GUIDE, origin(offset, partition=partition), reason=reason, message="Send JSON.")
 

@@ -72,6 +72,20 @@ class VersionsMachine(RuleBasedStateMachine):
         place = self.next_of(data.draw(st.sampled_from(behind)))
         self.check(place, self.assign(place, deleted=deleted))
 
+    @precondition(lambda self: self.latest and any(read < end for read, end in zip(self.read, self.ends, strict=True)))
+    @rule(data=st.data(), stale=st.booleans())
+    def patch(self, data: st.DataObject, stale: bool) -> None:
+        behind = [n for n in (0, 1) if self.read[n] < self.ends[n]]
+        place = self.next_of(data.draw(st.sampled_from(behind)))
+        outcome, version = self.assign(place, base=self.latest + 1 if stale else self.latest)
+        if outcome == "moved":
+            assert stale
+            assert version == self.latest
+            self.read[place[0]] -= 1
+        else:
+            assert not stale or outcome != "fresh"
+            self.check(place, (outcome, version))
+
     @precondition(lambda self: any(read < end for read, end in zip(self.read, self.ends, strict=True)))
     @rule(data=st.data())
     def reject(self, data: st.DataObject) -> None:
@@ -100,10 +114,14 @@ class VersionsMachine(RuleBasedStateMachine):
             assert outcome == ("overtaken" if went_on else "fresh")
         self.check(place, (outcome, version))
 
-    def assign(self, place: Place, *, deleted: bool = False, redriven: bool = False) -> tuple[str, int]:
+    def assign(
+        self, place: Place, *, deleted: bool = False, redriven: bool = False, base: int | None = None
+    ) -> tuple[str, int]:
         partition, offset = place
         there = origin(offset, partition=partition)
-        given = self.do(self.documents.assign(self.key, there, deleted=deleted, attributes={}, redriven=redriven))
+        given = self.do(
+            self.documents.assign(self.key, there, deleted=deleted, attributes={}, redriven=redriven, base=base)
+        )
         return given.outcome, given.version
 
     def check(self, place: Place, given: tuple[str, int]) -> None:

@@ -23,6 +23,7 @@ class Applied:
     offset: int
     version: int
     rejected: bool = False
+    base_ms: int | None = None
 
 
 @dataclass(kw_only=True)
@@ -65,6 +66,7 @@ class MemoryDocuments:
         deleted: bool,
         attributes: Mapping[str, Any],
         redriven: bool = False,
+        base: int | None = None,
     ) -> Versioned:
         async with self.locks[key]:
             row = self.rows.setdefault(key, DocumentRow())
@@ -77,13 +79,16 @@ class MemoryDocuments:
                 return Versioned(version=row.latest_version, outcome="overtaken")
             if applied is not None and older:
                 return Versioned(version=applied.version, outcome="redelivered")
+            if base is not None and base != row.latest_version:
+                return Versioned(version=row.latest_version, outcome="moved")
+            base_ms = row.accepted_ms if base is not None else None
             row.latest_version += 1
             row.accepted_ms = time.time_ns() // 1_000_000
             row.deleted = deleted
             if deleted:
                 row.deleted_version = row.latest_version
             row.attributes = dict(attributes)
-            row.origins[place] = Applied(offset=origin.offset, version=row.latest_version)
+            row.origins[place] = Applied(offset=origin.offset, version=row.latest_version, base_ms=base_ms)
             row.status_version = row.warnings_version = row.latest_version
             row.warnings, row.n_chunks = [], None
             status = "deleted" if deleted else "accepted"
@@ -153,7 +158,10 @@ class MemoryDocuments:
             for place, applied in origins.items():
                 topic_id, _, partition = place.rpartition("/")
                 row.origins[topic_id, int(partition)] = Applied(
-                    offset=applied["offset"], version=applied["version"], rejected=applied.get("rejected", False)
+                    offset=applied["offset"],
+                    version=applied["version"],
+                    rejected=applied.get("rejected", False),
+                    base_ms=applied.get("base_ms"),
                 )
             row.status_version = row.warnings_version = version
             row.warnings, row.n_chunks = [], None
@@ -172,4 +180,6 @@ def origins_of(row: DocumentRow) -> Origins:
         found[f"{topic_id}/{partition}"] = {"offset": applied.offset, "version": applied.version}
         if applied.rejected:
             found[f"{topic_id}/{partition}"]["rejected"] = True
+        if applied.base_ms is not None:
+            found[f"{topic_id}/{partition}"]["base_ms"] = applied.base_ms
     return found
