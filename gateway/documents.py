@@ -7,13 +7,14 @@ from hashlib import sha256
 from typing import Annotated, Any, Final
 from urllib.parse import unquote_to_bytes
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
 
 from gateway.auth import Authenticated, Caller
 from gateway.idempotency import IdempotencyKey, IdOf, once
 from gateway.models import (
     DocumentDescription,
     DocumentPage,
+    DocumentPatch,
     IngestRequest,
     IngestResponse,
     LookupRequest,
@@ -190,6 +191,34 @@ async def standing(
     if row is None or not row.readable or row.deleted:
         raise _no_document(document)
     return shown
+
+
+@router.patch("/documents/{document}", status_code=202)
+async def patch(
+    document: InPath,
+    body: Annotated[DocumentPatch, Body(media_type="application/merge-patch+json")],
+    caller: Authenticated,
+    services: ServicesOf,
+    trace: Traceparent,
+    idempotency_key: IdempotencyKey,
+) -> Receipt:
+    """Change metadata, ACL, title or collection of a document that the caller may read; its text stays.
+
+    Answers once Kafka has the request; `url` shows what becomes of it. It applies to what was submitted before it, and
+    does not run the embedder. A document that was submitted a moment ago can be patched once it is accepted.
+    """
+    changes = body.changes()
+
+    async def send(_: IdOf) -> Receipt:
+        row = (await services.documents.find(caller, [document])).get(document)
+        if row is None or not row.readable or row.deleted or not row.attributes["latest_version"]:
+            raise _no_document(document, " that can be patched")
+        event = DocumentSubmitted(patch=changes, patch_groups=list(caller.groups))
+        [receipt] = await submit(services, [Submission(DocumentKey(caller.tenant, document), event)], trace)
+        return receipt
+
+    asked = {"document": document, "patch": changes}
+    return await once(services, caller, idempotency_key, "PATCH /v1/documents", asked, Receipt, send)
 
 
 @router.delete("/documents/{document}", status_code=202)

@@ -94,6 +94,13 @@ def _storable_json(value: dict[str, Any]) -> dict[str, Any]:
     return value
 
 
+def _flat(metadata: dict[str, Any]) -> dict[str, Any]:
+    for name, value in metadata.items():
+        if any(isinstance(item, list | dict) for item in (value if isinstance(value, list) else [value])):
+            raise ValueError(f"field {name[:80]!r} is nested; expected a JSON scalar or a list of scalars")
+    return metadata
+
+
 def _walk(value: Any) -> None:
     match value:
         case dict():
@@ -201,6 +208,32 @@ class IngestRequest(_Request):
                 raise ValueError(f"document id {document.id[:80]!r} comes twice; send each id once in a request")
             seen.add(document.id or "")
         return self
+
+
+class DocumentPatch(_Request):
+    """A JSON merge patch (RFC 7396) of a document: null takes a field away, what is left off stays as it is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"metadata": {"year": 2027, "draft": None}, "acl": ["staff"]}]}
+    )
+    metadata: Annotated[dict[Name, Any], AfterValidator(_storable_json), AfterValidator(_flat)] | None = Field(
+        None, description="fields to set; a field that is null is taken away"
+    )
+    acl: Annotated[list[Name], Field(min_length=1, max_length=1000)] | None = Field(
+        None, description="groups that may read it, in place of those before; null: every reader of the tenant"
+    )
+    title: Annotated[str, Field(max_length=2000), AfterValidator(_storable)] | None = None
+    collection: Name | None = Field(None, description="null: default")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError(f"changes nothing; expected at least one of {', '.join(DocumentPatch.model_fields)}")
+        return self
+
+    def changes(self) -> dict[str, Any]:
+        """Return what was sent, and nothing that was left off."""
+        return self.model_dump(mode="json", exclude_unset=True)
 
 
 class Receipt(BaseModel):

@@ -110,6 +110,11 @@ def _ingest_call(documents: Sequence[Mapping[str, Any]], key: str | None) -> _Ca
     return _Call(method="POST", path="/v1/ingest", body=body, headers=_keyed(key))
 
 
+def _patch_call(document: str, changes: Mapping[str, Any], key: str | None) -> _Call:
+    headers = {**_keyed(key), "Content-Type": "application/merge-patch+json"}
+    return _Call(method="PATCH", path=_document_path(document), body=dict(changes), headers=headers)
+
+
 def _upload_call(documents: Sequence[Mapping[str, Any]], key: str | None) -> _Call:
     files = [("file", (str(each["filename"]), each["content"], "application/octet-stream")) for each in documents]
     own = [{name: value for name, value in each.items() if name not in ("content", "filename")} for each in documents]
@@ -384,6 +389,23 @@ class Client(_Gateways):
         """Return the parsed text of the live version, which the offsets of citations index."""
         return self._send(_Call(method="GET", path=_document_path(document) + "/content")).text
 
+    def patch(self, document: str, changes: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Change what is said of a document, and leave its text; returns once Kafka has it.
+
+        Args:
+            document: its id; it must be accepted already.
+            changes: a JSON merge patch (RFC 7396) of metadata, acl, title and collection: None takes away, what is left
+                off stays.
+            idempotency_key: the same key with the same changes submits them once; else a fresh one.
+
+        Returns:
+            `{"id", "url", "submission"}`; give `submission` to `lookup`.
+
+        Raises:
+            NotFound: there is no such document that the key may read.
+        """
+        return self._json(_patch_call(document, changes, idempotency_key))
+
     def delete(self, document: str) -> Json:
         """Submit a delete; returns `{"id", "url", "submission"}` once Kafka has it."""
         return self._json(_Call(method="DELETE", path=_document_path(document)))
@@ -597,6 +619,10 @@ class AsyncClient(_Gateways):
     async def content(self, document: str) -> str:
         """Return the parsed text of the live version."""
         return (await self._send(_Call(method="GET", path=_document_path(document) + "/content"))).text
+
+    async def patch(self, document: str, changes: Mapping[str, Any], *, idempotency_key: str | None = None) -> Json:
+        """Change what is said of a document, as `Client.patch`."""
+        return await self._json(_patch_call(document, changes, idempotency_key))
 
     async def delete(self, document: str) -> Json:
         """Submit a delete, as `Client.delete`."""

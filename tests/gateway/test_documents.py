@@ -1,7 +1,12 @@
 """Documents: what is sent to Kafka, what is shown, and to whom."""
 
 from pathlib import Path
+from typing import Any
 
+import httpx
+import pytest
+
+from gateway.ports import DocumentRow
 from schemas.events import DocumentSubmitted
 from tests.gateway.factories import Gateway, document_row, gateway_in_memory
 
@@ -159,3 +164,82 @@ async def test_a_lost_text_is_an_error_that_says_so(gateway: Gateway) -> None:
     response = await gateway.acme.get("/v1/documents/a/content")
 
     assert (response.status_code, response.json()["type"]) == (500, "urn:headrace:problem:content_lost")
+
+
+# --- patches ----------------------------------------------------------------------------------------
+
+
+async def test_a_patch_travels_as_a_submission_with_the_rights_of_its_sender(gateway: Gateway) -> None:
+    gateway.documents.rows["acme", "docs/a.md"] = document_row("docs/a.md")
+    changes = {"metadata": {"year": 2027, "draft": None}, "acl": None}
+
+    response = await gateway.acme.patch(
+        "/v1/documents/docs%2Fa.md", json=changes, headers={"Content-Type": "application/merge-patch+json"}
+    )
+
+    assert response.status_code == 202
+    assert response.json() == {"id": "docs/a.md", "url": "/v1/documents/docs%2Fa.md", "submission": "3:0"}
+    assert [key for _, key, _, _ in gateway.sender.sent] == [b"acme/docs/a.md"]
+    assert gateway.sender.events(DocumentSubmitted) == [DocumentSubmitted(patch=changes, patch_groups=["staff"])]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        None,
+        document_row("a", readable=False),
+        document_row("a", status="deleted", deleted=True),
+        document_row("a", status="failed", attributes={"latest_version": 0}),
+    ],
+    ids=["unknown", "hidden", "deleted", "never accepted"],
+)
+async def test_what_is_not_there_for_the_caller_cannot_be_patched(gateway: Gateway, row: DocumentRow | None) -> None:
+    if row is not None:
+        gateway.documents.rows["acme", "a"] = row
+
+    response = await gateway.acme.patch("/v1/documents/a", json={"acl": None})
+
+    assert (response.status_code, response.json()["type"]) == (404, "urn:headrace:problem:no_document")
+    assert gateway.sender.sent == []
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "detail"),
+    [
+        ({"acll": ["staff"]}, "/acll", "there is no field 'acll'"),
+        ({"text": "x", "title": "y"}, "/text", "there is no field 'text'"),
+        ({}, "", "changes nothing; expected at least one of metadata, acl, title, collection"),
+        ({"acl": []}, "/acl", "at least 1"),
+        ({"acl": "staff"}, "/acl", "list"),
+        ({"metadata": {"a": {"b": 1}}}, "/metadata", "'a' is nested"),
+        ({"metadata": {"a": [[1]]}}, "/metadata", "'a' is nested"),
+        ({"title": "a\0b"}, "/title", "NUL"),
+        ([], "", "object"),
+    ],
+)
+async def test_a_bad_patch_is_refused_by_its_place(gateway: Gateway, body: Any, pointer: str, detail: str) -> None:
+    gateway.documents.rows["acme", "a"] = document_row("a")
+
+    response = await gateway.acme.patch("/v1/documents/a", json=body)
+
+    assert response.status_code == 422
+    [error] = [each for each in response.json()["errors"] if each["pointer"] == pointer]
+    assert detail in error["detail"]
+    assert gateway.sender.sent == []
+
+
+async def test_a_patch_sent_again_with_its_key_is_sent_once_even_where_the_document_is_gone(gateway: Gateway) -> None:
+    gateway.documents.rows["acme", "a"] = document_row("a")
+    gateway.documents.rows["acme", "b"] = document_row("b")
+
+    async def patched(document: str, title: str) -> httpx.Response:
+        headers = {"Idempotency-Key": "k1"}
+        return await gateway.acme.patch(f"/v1/documents/{document}", json={"title": title}, headers=headers)
+
+    first = await patched("a", "B")
+    gateway.documents.rows.pop(("acme", "a"))
+    second, other, elsewhere = await patched("a", "B"), await patched("a", "C"), await patched("b", "B")
+
+    assert second.json() == first.json()
+    assert [each.status_code for each in (first, second, other, elsewhere)] == [202, 202, 422, 422]
+    assert len(gateway.sender.sent) == 1

@@ -92,6 +92,7 @@ def requests(made: Mapping[str, str]) -> dict[str, Request]:
         "POST /v1/ingest": post("/v1/ingest", documents),
         "POST /v1/ingest with Idempotency-Key": post("/v1/ingest", documents, headers={"Idempotency-Key": made["key"]}),
         "POST /v1/documents": post("/v1/documents", files=file),
+        "PATCH /v1/documents/{document}": Request("PATCH", "/v1/documents/live", {"title": "Heron"}),
         "DELETE /v1/documents/{document}": delete("/v1/documents/heron"),
         "GET /v1/documents": get("/v1/documents"),
         "POST /v1/documents/lookup": post("/v1/documents/lookup", {"documents": [{"id": "live"}]}),

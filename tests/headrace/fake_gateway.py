@@ -37,6 +37,7 @@ class FakeGateway:
     stream: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     documents: dict[str, dict[str, Any]] = field(default_factory=dict)
     batches: list[list[str]] = field(default_factory=list)
+    patches: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     questions: list[dict[str, Any]] = field(default_factory=list)
     cuts: list[int] = field(default_factory=list)
     hold_after: int | None = None
@@ -170,6 +171,9 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
                 self._answer(404, {"title": "Not found", "detail": f"there is no document {document!r}"})
             elif path.path.endswith("/content"):
                 self._answer(200, fake.documents[document]["text"])
+            elif method == "PATCH":
+                fake.patches.append((document, body))
+                self._answer(202, {"id": document, "url": "/v1/documents/x", "submission": "0:3"})
             elif method == "DELETE":
                 del fake.documents[document]
                 self._answer(202, {"id": document, "url": "/v1/documents/x", "submission": "0:2"})
@@ -216,6 +220,9 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             self._route("GET")
+
+        def do_PATCH(self) -> None:
+            self._route("PATCH")
 
         def do_POST(self) -> None:
             self._route("POST")

@@ -51,6 +51,17 @@ def test_a_document_id_with_a_slash_stays_one_part_of_the_path() -> None:
     assert paths == [b"/v1/documents/docs%2Fa%20b.md/content"]
 
 
+def test_a_patch_travels_as_a_merge_patch_with_a_key_of_its_own() -> None:
+    def handler(request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.raw_path) == ("PATCH", b"/v1/documents/a%2Fb.md")
+        assert request.headers["content-type"] == "application/merge-patch+json"
+        assert request.headers["idempotency-key"]
+        assert request.read() == b'{"metadata":{"draft":null}}'
+        return httpx.Response(202, json={"id": "a/b.md", "url": "/v1/documents/a%2Fb.md", "submission": "0:7"})
+
+    assert client(handler).patch("a/b.md", {"metadata": {"draft": None}})["submission"] == "0:7"
+
+
 def test_the_key_travels_as_a_bearer_token() -> None:
     def handler(request: httpx.Request) -> httpx.Response:
         assert request.headers["authorization"] == "Bearer key"
