@@ -17,12 +17,12 @@ from headrace.cli.output import (
     Where,
     console,
     errors,
-    filters_of,
     gateway,
     place_of,
     print_json,
     shortened,
 )
+from headrace.cli.where import filters_of
 from headrace.client import AnswerEvent, Heard, Json
 
 

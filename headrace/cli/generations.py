@@ -109,15 +109,27 @@ def drop(
 
 @app.command()
 def switch(
-    name: Name,
+    name: Annotated[str | None, typer.Argument(help="Name of the generation.", show_default=False)] = None,
     force: Force = False,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Cancel the one that still waits.")] = False,
     wait: Wait = False,
     timeout: Timeout = 300.0,
     as_json: AsJson = False,
     url: Url = None,
     api_key: ApiKey = None,
 ) -> None:
-    """Let it answer from now on. Exit code 1: with --wait, it does not."""
+    """Let it answer from now on. Exit code 1: with --wait, it does not.
+
+    A switch or rollback that waits for workers or documents holds up every other one: --cancel takes it back.
+    """
+    if cancel:
+        if name is not None or force or wait:
+            raise typer.BadParameter("--cancel goes alone: at most one switch waits")
+        with gateway(url, api_key, as_json=as_json) as client:
+            _tell_switch(Operations(client=client).cancel_switch()[0], as_json=as_json)
+        return
+    if name is None:
+        raise typer.BadParameter("name the generation that is to answer; or --cancel the switch that waits")
     _switched(lambda operations: operations.switch(name, force=force), wait, timeout, as_json, url, api_key)
 
 
@@ -156,15 +168,19 @@ def _switched(
             return next(each for each in operations.switches() if each["id"] == id)
 
         found = _until(now, lambda each: each["state"] in ("done", "refused"), timeout_s) if wait else now()
-    if as_json:
-        print_json(found)
-    else:
-        why = f": {escape(found['why'])}" if found["why"] else ""
-        console().print(
-            f"{found['kind']} from {escape(found['previous'])} to {escape(found['generation'])}: {found['state']}{why}"
-        )
+    _tell_switch(found, as_json=as_json)
     if found["state"] == "refused" or (wait and found["state"] != "done"):
         raise typer.Exit(ExitCode.SOME_FAILED)
+
+
+def _tell_switch(found: Json, *, as_json: bool) -> None:
+    if as_json:
+        print_json(found)
+        return
+    why = f": {escape(found['why'])}" if found["why"] else ""
+    console().print(
+        f"{found['kind']} from {escape(found['previous'])} to {escape(found['generation'])}: {found['state']}{why}"
+    )
 
 
 def _until(look: Callable[[], Json], ended: Callable[[Json], bool], timeout_s: float) -> Json:

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
+from headrace.cli import where
 from headrace.client import Client, HeadraceError, Refused
 
 QUOTE_MAX_CHARS = 240
@@ -40,7 +41,7 @@ Collection = Annotated[str | None, typer.Option("--collection", "-c", help="Only
 TopK = Annotated[int | None, typer.Option("--top-k", "-k", min=1, max=50, help="How many passages to look at.")]
 Where = Annotated[
     list[str] | None,
-    typer.Option("--where", help="Only documents with this metadata, as field=value. Repeat it to allow more."),
+    typer.Option("--where", metavar="CONDITION", help=where.HELP),
 ]
 
 
@@ -71,30 +72,6 @@ def place_of(document: str, page: int | None, headings: Sequence[str]) -> str:
     """Return where a passage stands: document, page where the format has pages, headings."""
     paged = document if page is None else f"{document} p. {page}"
     return " > ".join([paged, *headings])
-
-
-def filters_of(where: list[str] | None) -> dict[str, Any] | None:
-    """Make the filters of a question from `field=value` options; None where there are none.
-
-    A value that reads as a JSON number, true or false matches as such and as text, because a shell knows no types.
-
-    Raises:
-        typer.BadParameter: an option has no `=`.
-    """
-    filters: dict[str, list[str | int | float | bool]] = {}
-    for each in where or ():
-        name, equals, value = each.partition("=")
-        if not equals or not name:
-            raise typer.BadParameter(f"--where {each!r} is not field=value; write for instance --where team=billing")
-        filters.setdefault(name, []).extend(_meanings(value))
-    return filters or None
-
-
-def _meanings(value: str) -> list[str | int | float | bool]:
-    try:
-        return [value, msgspec.json.decode(value.encode(), type=int | float | bool)]
-    except (msgspec.DecodeError, UnicodeEncodeError):
-        return [value]
 
 
 def complain(error: HeadraceError, *, as_json: bool) -> ExitCode:

@@ -13,12 +13,12 @@ from headrace.cli.output import (
     Url,
     Where,
     console,
-    filters_of,
     gateway,
     place_of,
     print_json,
     shortened,
 )
+from headrace.cli.where import filters_of
 from headrace.client import Json
 
 RANKERS = ("hybrid", "dense", "lexical")

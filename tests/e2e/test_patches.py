@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 import httpx
 from confluent_kafka import Producer
+from typer.testing import CliRunner
 
+from headrace.cli import app
 from schemas.topics import INGEST
 from tests.e2e.api import Api
 from tests.stack import Stack
@@ -132,3 +134,23 @@ def test_what_is_not_there_is_not_patched_and_the_reason_is_told(stack: Stack, a
     shown = acme.await_status("patched/never.md", "failed")
     assert (shown["failure"]["stage"], shown["failure"]["reason"]) == ("intake", "no_document")
     assert patch(acme, "patched/never.md", title="New").status_code == 404
+
+
+def test_the_command_line_patches_and_searches_by_condition(stack: Stack, acme: Api) -> None:
+    document = "patched/cli.md"
+    acme.put({"id": document, "text": TEXT, "metadata": {"year": 1999}})
+
+    def headrace(*arguments: str) -> str:
+        env = {"HEADRACE_URL": stack.url, "HEADRACE_API_KEY": "acme-key"}
+        result = CliRunner().invoke(app, list(arguments), env=env)
+        assert result.exit_code == 0, result.output
+        return result.stdout
+
+    told = headrace("documents", "patch", document, "--set", "year=2030", "--set", "audience=operators", "--json")
+    acme.find("vermilion patched sluice", document, rankers=["lexical"], filters={"audience": "operators"})
+
+    assert json.loads(told)["status"] == "indexed"
+    where = ("--where", "year>=2030", "--where", "audience in operators,nobody", "--where", "draft not exists")
+    for ranker in ("dense", "lexical"):
+        found = json.loads(headrace("search", "vermilion patched sluice", *where, "--ranker", ranker, "--json"))
+        assert {hit["document_id"] for hit in found["hits"]} == {document}

@@ -25,6 +25,7 @@ class FakeGateway:
         stream: what a streamed question is answered with, as (event, data); its place in the log is `0:<n>`.
         cuts: after how many events each of the next streams breaks off; those after them are whole.
         verification: what becomes of one, look after look; the last stays.
+        waiting_switch: what a cancelled switch becomes; None: none waits.
         gates: what becomes of a gate, look after look; the last stays. `gated` are the requests for one.
         hold_after: how many events of a stream are sent before a cancel; None: all.
     """
@@ -49,6 +50,7 @@ class FakeGateway:
     repairs: list[bool] = field(default_factory=list)
     gates: list[dict[str, Any]] = field(default_factory=list)
     gated: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    waiting_switch: dict[str, Any] | None = None
 
     def ingest(self, documents: list[dict[str, Any]]) -> tuple[int, dict[str, Any]]:
         bad = [each["id"] for each in documents if each["id"] in self.refused]
@@ -151,6 +153,12 @@ def _handler(fake: FakeGateway) -> type[BaseHTTPRequestHandler]:
                     fake.gated.append((method, body))
                 gates = fake.gates
                 self._answer(202 if method == "POST" else 200, gates.pop(0) if len(gates) > 1 else gates[0])
+            elif path.path == "/v1/switches" and method == "DELETE":
+                cancelled, fake.waiting_switch = fake.waiting_switch, None
+                if cancelled is None:
+                    self._answer(409, {"title": "Conflict", "detail": "no switch waits"})
+                else:
+                    self._answer(200, [cancelled])
             elif path.path == "/v1/documents":
                 self._page({name: values[0] for name, values in parse_qs(path.query).items()})
             elif path.path == "/v1/query" and body["stream"]:
