@@ -249,6 +249,12 @@ ANSWER_SCORES: Final = Histogram(
 TIME_TO_SCORES: Final = Histogram(
     "headrace_time_to_scores_seconds", "From the end of a question to its scores.", buckets=_SHORT
 )
+SHADOWS: Final = Counter(
+    "headrace_shadows_total",
+    "Answered questions of the share that a candidate is asked as well: shadowed, dropped (nobody asked them in time), "
+    "or failed.",
+    ["outcome"],
+)
 OPEN_STREAMS: Final = Gauge("headrace_open_streams", "SSE streams that are open.")
 REPLIES_DROPPED: Final = Counter(
     "headrace_replies_dropped_total",

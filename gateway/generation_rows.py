@@ -14,7 +14,7 @@ SEEN_S: Final = 15.0
 _RATE_S: Final = 60.0
 
 _SELECT: Final = """
-SELECT g.generation AS name, g.chunker, g.embedder, g.dim, g.state, g.why, g.created_at,
+SELECT g.generation AS name, g.chunker, g.embedder, g.dim, g.state, g.why, g.created_at, g.shadow_share,
        EXISTS (SELECT FROM aliases a WHERE a.alias = $1 AND a.generation = g.generation) AS serving
 FROM generations g
 """
@@ -28,9 +28,23 @@ SELECT coalesce(c.n_documents, 0) AS n_documents, coalesce(c.n_covered, 0) AS n_
        (SELECT count(DISTINCT worker) FROM lexical_views v WHERE v.seen_at > now() - make_interval(secs => $3))
            AS n_workers,
        (SELECT count(*) FROM lexical_views v
-        WHERE v.generation = g.generation AND v.seen_at > now() - make_interval(secs => $3)) AS n_ready
+        WHERE v.generation = g.generation AND v.seen_at > now() - make_interval(secs => $3)) AS n_ready,
+       CASE WHEN g.shadow_since IS NOT NULL
+            THEN coalesce(g.shadow_report, '{}') || jsonb_build_object('since', g.shadow_since,
+                'n_dropped', g.shadow_dropped) END AS shadow
 FROM generations g LEFT JOIN coverage c USING (generation)
 WHERE g.generation = $1
+"""
+
+# What ended before a share was given is not asked, and not counted as dropped.
+_SHADOW: Final = """
+UPDATE generations g SET
+    shadow_since = CASE WHEN $2::float8 > 0 AND g.shadow_share = 0 THEN now() ELSE g.shadow_since END,
+    shadow_swept = CASE WHEN $2::float8 > 0 AND g.shadow_share = 0 THEN now() ELSE g.shadow_swept END,
+    shadow_share = $2::float8
+WHERE g.generation = $1 AND ($2::float8 = 0 OR g.state IN ('following', 'paused')
+    AND NOT EXISTS (SELECT FROM aliases a WHERE a.generation = g.generation))
+RETURNING g.generation
 """
 
 _SWITCH: Final = "id::text, generation, previous, kind, forced, gate::text, state, why, asked_at, moved_at, finished_at"
@@ -91,6 +105,12 @@ class PostgresGenerationRows:
                 state,
                 list(from_states),
             )
+        return done is not None
+
+    async def shadow(self, name: str, share: float) -> bool:
+        """See `GenerationRows.shadow`."""
+        async with lend(self.pool) as connection:
+            done = await connection.fetchval(_SHADOW, name, share)
         return done is not None
 
     async def switch(

@@ -45,7 +45,8 @@ class Generation(BaseModel):
     """An index generation.
 
     `state` is asked (topics and table are being made), following, paused, failed, dropping or dropped. `why` says why
-    it failed, or what its dropping waits for. `serving`: it answers.
+    it failed, or what its dropping waits for. `serving`: it answers. `shadow_share`: of the live questions, from 0 to
+    1, that it is asked as well, unseen.
     """
 
     name: str
@@ -56,6 +57,50 @@ class Generation(BaseModel):
     why: str | None
     serving: bool
     created_at: datetime
+    shadow_share: float
+
+
+class ShadowRequest(BaseModel):
+    """How many live questions a candidate is asked as well."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"share": 0.1}]})
+
+    share: float = Field(ge=0, le=1, description="of the answered questions, chosen by a hash of their ids; 0: none")
+
+
+class ShadowMeasure(BaseModel):
+    """A measure over the questions that both generations have it of.
+
+    `name` is relevance, faithfulness (of the answers, as scored) or answered (1: no abstention). `low` and `high` bound
+    the `difference`, candidate less base, each one-sided at the `confidence` of the shadow.
+    """
+
+    name: str
+    n: int
+    base: float
+    candidate: float
+    difference: float
+    low: float
+    high: float
+
+
+class Shadow(BaseModel):
+    """How a candidate does on live questions that it was asked unseen (docs/designs/gate.md).
+
+    Of the `n` newest: `overlap`, of the first ten documents, and `agreement`, of the words of both answers, each a mean
+    from 0 to 1. `base` answered the readers; none: nothing was compared yet. `n_dropped` came faster than it could be
+    asked, `n_failed` could not be asked.
+    """
+
+    since: datetime
+    base: str | None = None
+    n: int = 0
+    n_dropped: int
+    n_failed: int = 0
+    confidence: float | None = None
+    overlap: float | None = None
+    agreement: float | None = None
+    measures: list[ShadowMeasure] = []
 
 
 class Progress(Generation):
@@ -63,7 +108,8 @@ class Progress(Generation):
 
     Of `n_documents`, `n_covered` are served in their latest version, and `n_failed` of the others failed for good.
     `documents_per_s`: indexed in the last minute. `eta_s`: when all will be covered at that rate, s; none: at no rate,
-    or they are. `n_ready` of the `n_workers` retrieval workers can search it.
+    or they are. `n_ready` of the `n_workers` retrieval workers can search it. `shadow`: what it makes of live
+    questions; none: it was never asked any.
     """
 
     n_documents: int
@@ -73,6 +119,7 @@ class Progress(Generation):
     eta_s: float | None
     n_workers: int
     n_ready: int
+    shadow: Shadow | None = None
 
     @classmethod
     def of(cls, row: Mapping[str, Any], progress: Mapping[str, Any]) -> Self:
@@ -168,6 +215,17 @@ async def pause(name: GenerationName, caller: Operator, services: ServicesOf, tr
 async def resume(name: GenerationName, caller: Operator, services: ServicesOf, trace: Traceparent) -> Generation:
     """Let a paused generation go on."""
     return await _change(services, caller, trace, name, "following", ("paused",))
+
+
+@router.post("/generations/{name}/shadow", status_code=202)
+async def shadow(name: GenerationName, body: ShadowRequest, _: Operator, services: ServicesOf) -> Generation:
+    """Have a candidate asked a share of the live questions, unseen, after they were answered; 0 ends it."""
+    if not await services.generations.shadow(name, body.share):
+        found = await _found(services, name)
+        if found["serving"]:
+            raise Problem(409, "serving", f"{name!r} answers itself; expected a candidate that does not")
+        raise Problem(409, "wrong_state", f"{name!r} is {found['state']}; expected {' or '.join(HELD)}")
+    return Generation.model_validate(await _found(services, name))
 
 
 @router.delete("/generations/{name}", status_code=202)

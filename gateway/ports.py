@@ -341,7 +341,7 @@ class GenerationRows(Protocol):
         ...
 
     async def progress(self, name: str) -> Mapping[str, Any]:
-        """Return how many documents a generation covers, how fast, and how many workers can search it."""
+        """Return how many documents a generation covers, how fast, how many workers can search it, and its shadow."""
         ...
 
     async def ask(self, name: str, *, chunker: str, embedder: str) -> bool:
@@ -351,6 +351,11 @@ class GenerationRows(Protocol):
     async def change(self, name: str, state: str, *, from_states: Sequence[str]) -> bool:
         """Set the state of a generation that is in one of these, does not answer and is not about to; False: it is
         not."""
+        ...
+
+    async def shadow(self, name: str, share: float) -> bool:
+        """Have a candidate asked this share of the live questions from now on; False: it holds no documents, or it
+        answers. With a share of 0 True wherever there is such a generation."""
         ...
 
     async def switch(

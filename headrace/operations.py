@@ -100,6 +100,10 @@ class Operations:
         """Pause or resume a generation, by these words; return it as it is then."""
         return self._json("POST", f"{_generation(name)}/{verb}")
 
+    def shadow_generation(self, name: str, share: float) -> Json:
+        """Have a candidate asked a share of the live questions, unseen; return it as it is then."""
+        return self._json("POST", f"{_generation(name)}/shadow", body={"share": share})
+
     def drop_generation(self, name: str) -> Json:
         """Have a generation dropped with all that it owned; return it as it is then."""
         return self._json("DELETE", _generation(name))

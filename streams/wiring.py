@@ -70,15 +70,17 @@ from streams.adapters.postgres_passages import PostgresPassages
 from streams.adapters.postgres_questions import PostgresQuestions
 from streams.adapters.postgres_rebuilds import PostgresRebuilds, PostgresRebuiltViews, RebuiltTable
 from streams.adapters.postgres_scores import PostgresScores
+from streams.adapters.postgres_shadows import PostgresShadows
 from streams.adapters.postgres_status import PostgresStatus
 from streams.adapters.postgres_views import PostgresServed, PostgresViewReports, PostgresViews
 from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
+from streams.adapters.shadow_bench import Judge, ScoredBench
 from streams.adapters.uri_source import HttpsUriSource
 from streams.chunk.chunkers import parse_chunker
 from streams.chunk.handler import ChunkDocument
 from streams.embed.handler import Embed
-from streams.errors import Fatal, Transient
+from streams.errors import Fatal, Transient, Unprocessable
 from streams.evaluate.handler import Evaluate
 from streams.generate.answerer import Answerer
 from streams.generate.extractive import Extractive
@@ -100,6 +102,7 @@ from streams.operator.rebuild import RebuildSinks, Rebuilt
 from streams.operator.rebuild import Subject as RebuildSubject
 from streams.operator.redrive import Redrive
 from streams.operator.reissue import acknowledged
+from streams.operator.shadow import ReportShadows, RunShadows
 from streams.operator.verify import Subject, Verify
 from streams.operator.views import CompareView, RebuildView
 from streams.outcome import FailedDocument, FailedQuestion
@@ -388,14 +391,30 @@ def retrieve(parts: Parts) -> Stage:
 def _judge(
     parts: Parts, exists: Callable[[str], Awaitable[bool]], search: Callable[[str], Awaitable[Retrieve]]
 ) -> None:
-    """Let this process carry out gates, over the generations that it searches."""
-    gates = RunGates(
-        gates=PostgresGates(pool=parts.pool),
-        bench=HandlerBench(
-            exists=exists, search=search, clock=parts.clock, context_tokens=parts.settings.llm_context_tokens
-        ),
+    """Let this process carry out gates and shadows, over the generations that it searches."""
+    bench = HandlerBench(
+        exists=exists, search=search, clock=parts.clock, context_tokens=parts.settings.llm_context_tokens
     )
+    gates = RunGates(gates=PostgresGates(pool=parts.pool), bench=bench)
     parts.duties.append(Duty(name="gate", round=gates.round, every_s=_DUTY_S, woken=parts.control().woken("gate")))
+
+    async def judge(base: str, candidate: str) -> Judge:
+        first, second = await parts.catalogue.find(base), await parts.catalogue.find(candidate)
+        if first is None or second is None:
+            raise Unprocessable("no_generation", f"{base!r} and {candidate!r} are not both there any more")
+        encoder = await asyncio.to_thread(parts.encoder, first, "query")
+        return Judge(encoder=encoder, shared=first.embedder == second.embedder)
+
+    shadows = RunShadows(
+        shadows=_shadows(parts),
+        bench=ScoredBench(bench=bench, judge=judge),
+        counted=lambda outcome, n: telemetry.SHADOWS.labels(outcome).inc(n),
+    )
+    parts.duties.append(Duty(name="shadow", round=shadows.round, every_s=_DUTY_S, woken=asyncio.Event()))
+
+
+def _shadows(parts: Parts) -> PostgresShadows:
+    return PostgresShadows(pool=parts.pool, alias=parts.settings.generation_alias)
 
 
 @asynccontextmanager
@@ -554,6 +573,8 @@ def operator(parts: Parts) -> Stage:
     parts.duties.append(
         Duty(name="rebuild", round=rebuild.round, every_s=_DUTY_S, woken=parts.control().woken("rebuild"))
     )
+    shadows = ReportShadows(shadows=_shadows(parts))
+    parts.duties.append(Duty(name="shadows", round=shadows.round, every_s=_COUNT_S, woken=asyncio.Event()))
     overdue = EachGeneration(
         catalogue=parts.catalogue, make=lambda generation: _overdue(parts, admin, drift, generation).round
     )

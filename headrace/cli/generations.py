@@ -87,6 +87,20 @@ def resume(name: Name, as_json: AsJson = False, url: Url = None, api_key: ApiKey
 
 
 @app.command()
+def shadow(
+    name: Name,
+    share: Annotated[
+        float, typer.Option("--share", min=0.0, max=1.0, help="Of the live questions; 0 ends it, 1 is all of them.")
+    ],
+    as_json: AsJson = False,
+    url: Url = None,
+    api_key: ApiKey = None,
+) -> None:
+    """Ask a candidate a share of the live questions as well, unseen and after they were answered."""
+    _changed(name, lambda operations: operations.shadow_generation(name, share), as_json, url, api_key)
+
+
+@app.command()
 def drop(
     name: Name,
     wait: Wait = False,
@@ -230,3 +244,22 @@ def _tell(found: Json, *, as_json: bool) -> None:
         f"documents {found['n_documents']}: covered {found['n_covered']}, failed {found['n_failed']} "
         f"({found['documents_per_s']:.1f}/s{eta}); searchable by {found['n_ready']} of {found['n_workers']} workers"
     )
+    if found.get("shadow") is not None:
+        _tell_shadow(found["shadow_share"], found["shadow"])
+
+
+def _tell_shadow(share: float, shadow: Json) -> None:
+    base = f" against {escape(shadow['base'])}" if shadow["base"] else ""
+    console().print(
+        f"shadow of {share:.0%} of the questions{base}: {shadow['n']} asked, {shadow['n_dropped']} dropped, "
+        f"{shadow['n_failed']} failed"
+    )
+    if not shadow["n"]:
+        return
+    console().print(f"of the newest, sources overlap {shadow['overlap']:.3f}, answers agree {shadow['agreement']:.3f}")
+    table = Table("score", "questions", "base", "candidate", "difference", "bounds", box=None)
+    for each in shadow["measures"]:
+        means = (f"{each['base']:.3f}", f"{each['candidate']:.3f}", f"{each['difference']:+.3f}")
+        cells = (each["name"], str(each["n"]), *means, f"{each['low']:+.3f} to {each['high']:+.3f}")
+        table.add_row(*map(escape, cells))
+    console(whole_lines=True).print(table)

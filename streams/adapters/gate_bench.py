@@ -1,7 +1,7 @@
 """Asks a generation as the retrieve and generate stages would, for the gate: nothing is published."""
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -21,6 +21,15 @@ PASSAGES: Final = 8
 """Passages that an answerer is given, unless a question asks for another number."""
 _DEADLINE_MS: Final = 30_000
 _NOWHERE: Final = Origin(topic=QUERIES.name, topic_id="", partition=-1, offset=-1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answered:
+    """What a generation makes of a question, whole. `seconds` are those of retrieval."""
+
+    found: list[Evidence]
+    answer: Answer
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,23 +54,31 @@ class HandlerBench:
 
     async def ask(self, generation: str, question: Question) -> Asked:
         """See `Bench.ask`."""
+        return self.asked(await self.answered(generation, question))
+
+    async def answered(self, generation: str, question: Question) -> Answered:
+        """Ask one question, and return all that was made of it; raises as `Bench.ask` does."""
         if not await self.exists(generation):
             raise Unprocessable("no_generation", f"there is no index generation {generation!r} that can be asked")
         handler = await self.search(generation)
         began = time.perf_counter()
         found = await self._evidence(handler, generation, question)
         seconds = time.perf_counter() - began
-        given = found[: self.passages]
-        answer = await self._answer(question.text, given)
+        answer = await self._answer(question.text, found[: self.passages])
+        return Answered(found=found, answer=answer, seconds=seconds)
+
+    def asked(self, answered: Answered, scores: Mapping[str, float] | None = None) -> Asked:
+        """Return what is measured of it."""
         return Asked(
             hits=[
                 Hit(document=each.document, chunk=each.chunk, text=each.text, score=each.score)
-                for each in found[:DEPTH]
+                for each in answered.found[:DEPTH]
             ],
-            context=pack(given, self.context_tokens),
-            answer=answer.text,
-            abstained=answer.abstained,
-            seconds=seconds,
+            context=pack(answered.found[: self.passages], self.context_tokens),
+            answer=answered.answer.text,
+            abstained=answered.answer.abstained,
+            seconds=answered.seconds,
+            scores=scores or {},
         )
 
     async def _evidence(self, handler: Handler[QueryAsked], generation: str, question: Question) -> list[Evidence]:

@@ -123,7 +123,10 @@ class PostgresGenerations:
         """See `GenerationRows.dropped`."""
         async with transaction(self.pool) as connection:
             await drop_table(connection, name)
-            await connection.execute("UPDATE generations SET state = 'dropped', why = NULL WHERE generation = $1", name)
+            await connection.execute("DELETE FROM shadows WHERE generation = $1", name)
+            await connection.execute(
+                "UPDATE generations SET state = 'dropped', why = NULL, shadow_share = 0 WHERE generation = $1", name
+            )
 
     async def switch(self) -> Switch | None:
         """See `GenerationRows.switch`."""

@@ -64,6 +64,22 @@ async def score(result: QueryFinished, passages: Mapping[ChunkId, Passage], enco
     )
 
 
+async def relevance(question: str, answer: Answer, encoder: Encoder) -> float | None:
+    """Rate an extract by one encoder, whichever its passages were found with: the mean cosine of question and quotes.
+
+    Returns:
+        From 0 to 1; None of an abstention.
+
+    Raises:
+        Transient: the encoder is away.
+    """
+    quotes = [citation.quote for citation in answer.citations]
+    if answer.abstained or not quotes:
+        return None
+    asked, vectors = await asyncio.gather(encoder.encode_query(question), _encoded(encoder, quotes))
+    return _rounded(fmean(float(asked[0] @ vector) for vector in vectors))
+
+
 def _comparisons(
     sentences: Sequence[Said], answer: Answer, hits: Sequence[Hit], passages: Mapping[ChunkId, Passage]
 ) -> list[Comparison]:

@@ -10,7 +10,7 @@ import uuid_utils
 
 def _row(name: str, chunker: str, embedder: str, state: str) -> dict[str, Any]:
     made = {"name": name, "chunker": chunker, "embedder": embedder, "state": state, "why": None}
-    return made | {"dim": None if state == "asked" else 4, "created_at": datetime.now(UTC)}
+    return made | {"dim": None if state == "asked" else 4, "created_at": datetime.now(UTC), "shadow_share": 0.0}
 
 
 @dataclass(kw_only=True)
@@ -53,6 +53,13 @@ class MemoryGenerationRows:
         if row is None or row["state"] not in from_states or name == self.serving or name in wanted:
             return False
         row |= {"state": state, "why": None}
+        return True
+
+    async def shadow(self, name: str, share: float) -> bool:
+        row = self.rows.get(name)
+        if row is None or (share and (row["state"] not in ("following", "paused") or name == self.serving)):
+            return False
+        row["shadow_share"] = share
         return True
 
     async def switch(

@@ -1,7 +1,7 @@
 """What a gate asks its questions: any generation that is searched, as a port."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from streams.operator.gate.question import Question
@@ -30,6 +30,7 @@ class Asked:
         answer: of the extractive answerer.
         abstained: the answer is that the documents do not say.
         seconds: that retrieval took.
+        scores: of the answer, from 0 to 1, where it was scored; an abstention has none.
     """
 
     hits: Sequence[Hit]
@@ -37,6 +38,7 @@ class Asked:
     answer: str
     abstained: bool
     seconds: float
+    scores: Mapping[str, float] = field(default_factory=dict)
 
 
 class Bench(Protocol):

@@ -70,7 +70,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
 def _side(question: Question, asked: Asked) -> Side:
     return Side(
-        measures=measures(question, asked),
+        measures=measures(question, asked) | dict(asked.scores),
         sources=[
             Source(document=hit.document, text=hit.text[:TEXT_MAX_CHARS], score=hit.score) for hit in asked.hits[:TOP]
         ],
@@ -118,7 +118,10 @@ def _pairs(results: Iterable[Result], measure: str) -> list[tuple[float, float]]
     return [
         (each.base.measures[measure], each.candidate.measures[measure])
         for each in results
-        if each.base is not None and each.candidate is not None and measure in each.base.measures
+        if each.base is not None
+        and each.candidate is not None
+        and measure in each.base.measures
+        and measure in each.candidate.measures
     ]
 
 
@@ -131,7 +134,11 @@ def _set(name: str, results: Sequence[Result], judged: Mapping[tuple[str, str], 
         "kind": results[0].kind,
         "n": len(asked),
         "left_out": dict(Counter(each.left_out for each in results if each.left_out)),
-        "measures": [_measure(measure, _pairs(asked, measure), judged.get((name, measure))) for measure in names],
+        "measures": [
+            _measure(measure, pairs, judged.get((name, measure)))
+            for measure in names
+            if (pairs := _pairs(asked, measure))
+        ],
         "likeness": {
             key: _mean([each.likeness[key] for each in asked]) for key in (asked[0].likeness if asked else ())
         },
