@@ -10,6 +10,8 @@ NAMES: Final[Mapping[str, str]] = {
     "passage": "passage found",
     "answer": "answer right",
     "answered": "answered",
+    "faithfulness": "faithfulness of answers, as scored",
+    "relevance": "relevance of answers, as scored",
     "overlap": "documents that both have, of the first ten",
     "agreement": "words that both answers have",
 }

@@ -1,6 +1,9 @@
 """Routes of the gate: whether a candidate generation may answer instead of the one that does."""
 
+import asyncio
 import re
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Final, Self
 
@@ -15,6 +18,7 @@ from gateway.gate_page import page
 from gateway.models import QUERY_MAX_CHARS, DocumentId, Name
 from gateway.ports import Services
 from gateway.problems import Problem, invalid
+from gateway.sse import EventStream
 from gateway.trace import Traceparent
 from schemas.ids import parse_tenant
 
@@ -22,6 +26,10 @@ router = APIRouter(prefix="/v1/generations/{name}/gate", tags=["generations"])
 
 QUESTIONS_MAX: Final = 2_000
 LABELS_MAX: Final = 100
+PROGRESS_S: Final = 0.5
+_EXAMPLE: Final = (
+    'event: progress\ndata: {"id": "…", "state": "running", "progress": {"n_questions": 200, "n_asked": 31}}\n\n'
+)
 PAGE_HEADERS: Final = {
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'",
     "X-Content-Type-Options": "nosniff",
@@ -63,7 +71,7 @@ class LabelledQuestion(BaseModel):
     def _labelled(self) -> Self:
         if not (self.documents or self.passage or self.answers):
             raise ValueError("has no label; give documents, a passage or answers")
-        if self.set in ("golden", "logged"):
+        if self.set in ("golden", "logged", "shadowed"):
             raise ValueError(f"set {self.set!r} is a name of its own; choose another")
         return self
 
@@ -107,13 +115,16 @@ class GateRequest(BaseModel):
     questions: Annotated[list[LabelledQuestion], Field(max_length=QUESTIONS_MAX)] = []
     golden: bool = Field(False, description="twenty questions over this project's own docs, for the tenant of the key")
     logged: int = Field(0, ge=0, le=QUESTIONS_MAX, description="so many questions of the last 24 hours, of all tenants")
+    shadowed: int = Field(
+        0, ge=0, le=QUESTIONS_MAX, description="so many of the newest questions that the candidate was asked unseen"
+    )
     margin: float = Field(0.05, ge=0.01, le=0.25, description="by so much the candidate may be worse at most")
     base: Name | None = Field(None, description="generation to compare with; else the one that answers")
 
     @model_validator(mode="after")
     def _not_nothing(self) -> Self:
-        if not (self.questions or self.golden or self.logged):
-            raise ValueError("asks nothing; give questions, golden or logged")
+        if not (self.questions or self.golden or self.logged or self.shadowed):
+            raise ValueError("asks nothing; give questions, golden, logged or shadowed")
         return self
 
 
@@ -138,6 +149,15 @@ class Gated(BaseModel):
     finished_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GateEvent:
+    """One event of a stream: a gate without its report."""
+
+    name: str
+    data: Mapping[str, Any]
+    place: str | None = None
+
+
 Candidate = Annotated[str, Path(description="the candidate generation", max_length=256)]
 
 
@@ -156,6 +176,7 @@ async def ask_gate(
         sets={
             "golden": body.golden,
             "logged": body.logged,
+            "shadowed": body.shadowed,
             "labelled": [each.stored(caller) for each in body.questions],
         },
     )
@@ -188,6 +209,40 @@ async def latest_gate(
     if "text/html" in accept:
         return HTMLResponse(page(found), headers=PAGE_HEADERS)
     return JSONResponse(Gated.model_validate(found).model_dump(mode="json"))
+
+
+@router.get(
+    "/events",
+    status_code=200,
+    response_class=EventStream,
+    responses={200: {"description": "The events", "content": {"text/event-stream": {"example": _EXAMPLE}}}},
+)
+async def gate_events(name: Candidate, _: Operator, services: ServicesOf) -> Response:
+    """Follow the last gate of a candidate: `progress` whenever something has changed, then `done` as its last event."""
+    found = await _latest(services, name)
+    services.streams.take()
+    return EventStream(services.streams, _follow(services, name, found["id"]))
+
+
+async def _follow(services: Services, name: str, id: str) -> AsyncGenerator[GateEvent, None]:
+    told: dict[str, Any] = {}
+    while True:
+        try:
+            found = await _latest(services, name)
+        except Problem:
+            # the reader comes again, and is told then
+            return
+        if found["id"] != id:
+            # another one was asked for meanwhile, so this one has ended
+            return
+        now = Gated.model_validate(found | {"report": None}).model_dump(mode="json", exclude={"report"})
+        ended = now["state"] not in ("asked", "running")
+        if now != told:
+            told = now
+            yield GateEvent(name="done" if ended else "progress", data=now)
+        if ended:
+            return
+        await asyncio.sleep(PROGRESS_S)
 
 
 @router.get("/report", response_class=HTMLResponse)

@@ -34,6 +34,10 @@ def gate(
     logged: Annotated[
         int, typer.Option("--logged", min=0, max=QUESTIONS_MAX, help="So many questions of the last 24 hours.")
     ] = 0,
+    shadowed: Annotated[
+        int,
+        typer.Option("--shadowed", min=0, max=QUESTIONS_MAX, help="So many of the newest that it was asked unseen."),
+    ] = 0,
     margin: Annotated[
         float | None, typer.Option("--margin", min=0.01, max=0.25, help="It may be worse by so much at most.")
     ] = None,
@@ -51,7 +55,7 @@ def gate(
     Exit code 1: the candidate did not pass, or there is no verdict where one was waited for.
     """
     labelled = _read(questions) if questions else []
-    asks = bool(labelled or golden or logged)
+    asks = bool(labelled or golden or logged or shadowed)
     if cancel and asks:
         raise typer.BadParameter("--cancel goes with no questions")
     with gateway(url, api_key, as_json=as_json) as client:
@@ -60,6 +64,8 @@ def gate(
             found = operations.cancel_gate(name)
         elif asks:
             body: Json = {"questions": labelled, "golden": golden, "logged": logged}
+            if shadowed:
+                body["shadowed"] = shadowed
             given = {"margin": margin, "base": base}
             found = operations.ask_gate(name, body | {key: each for key, each in given.items() if each is not None})
         else:

@@ -83,6 +83,18 @@ class PostgresGates:
             for row in rows
         ]
 
+    async def shadowed(self, gate: Gate) -> Sequence[Result]:
+        """See `GateStore.shadowed`."""
+        async with lend(self.pool) as connection:
+            rows = await connection.fetch(
+                "SELECT result FROM shadows WHERE generation = $1 AND base = $2 AND state = 'done' "
+                "ORDER BY finished_at DESC LIMIT $3",
+                gate.candidate,
+                gate.base,
+                gate.sets.shadowed,
+            )
+        return [msgspec.convert(row["result"], Result) for row in rows]
+
     async def known(self, tenant: str, documents: Collection[str]) -> Collection[str]:
         """See `GateStore.known`."""
         async with lend(self.pool) as connection:

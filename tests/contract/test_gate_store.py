@@ -1,7 +1,7 @@
 """What every `GateStore` does."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -54,6 +54,7 @@ class Bench:
     age: Callable[[Gate, int], Awaitable[None]]
     shown: Callable[[Gate], Awaitable[tuple[str, str | None, dict[str, Any]]]]
     told: Callable[[Gate], Awaitable[bool]]
+    shadow: Callable[[str, str, Result], Awaitable[None]]
 
     async def taken(self) -> Gate | None:
         async with self.store.next() as gate:
@@ -90,6 +91,9 @@ def in_memory() -> Bench:
     async def told(gate: Gate) -> bool:
         return gate.id in store.reports
 
+    async def shadow(candidate: str, base: str, result: Result) -> None:
+        store.shadows.append((candidate, base, result))
+
     return Bench(
         store=store,
         ask=ask,
@@ -100,6 +104,7 @@ def in_memory() -> Bench:
         age=age,
         shown=shown,
         told=told,
+        shadow=shadow,
     )
 
 
@@ -154,6 +159,16 @@ def bench(request: pytest.FixtureRequest) -> Bench:
     async def told(gate: Gate) -> bool:
         return bool(await pool.fetchval("SELECT report IS NOT NULL FROM gates WHERE id = $1", gate.id))
 
+    async def shadow(candidate: str, base: str, result: Result) -> None:
+        await pool.execute(
+            "INSERT INTO shadows (generation, query, base, state, lease_until, result, finished_at) "
+            "VALUES ($1, $2, $3, 'done', now(), $4, now())",
+            candidate,
+            str(uuid_utils.uuid7()),
+            base,
+            msgspec.to_builtins(result),
+        )
+
     return Bench(
         store=PostgresGates(pool=pool),
         ask=ask,
@@ -164,6 +179,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
         age=age,
         shown=shown,
         told=told,
+        shadow=shadow,
     )
 
 
@@ -291,3 +307,14 @@ async def test_one_under_way_is_never_forgotten(bench: Bench) -> None:
     await bench.store.forget()
 
     assert await bench.store.results(FIRST.id) == {0: RESULT}
+
+
+async def test_the_newest_shadows_of_the_pair_are_given_as_they_are(bench: Bench) -> None:
+    gate = msgspec.structs.replace(FIRST.sets, shadowed=2)
+    asked = replace(FIRST, sets=gate)
+    await bench.ask(asked)
+    for number in range(3):
+        await bench.shadow("g2", "g1", msgspec.structs.replace(RESULT, text=f"q{number}"))
+    await bench.shadow("g1", "g2", RESULT)
+
+    assert [each.text for each in await bench.store.shadowed(asked)] == ["q2", "q1"]

@@ -11,8 +11,13 @@ from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.adapters.postgres_generations import PostgresGenerations
 from streams.operator.generations import Missing, Readers, Switch
 
+
+from streams.adapters.postgres_shadows import PostgresShadows
+from streams.operator.generations import Readers, Switch
+
 pytestmark = pytest.mark.integration
 Pool = asyncpg.Pool
+ID = "00000000-0000-7000-8000-000000000001"
 
 
 @pytest.fixture(autouse=True)
@@ -176,3 +181,43 @@ async def test_a_dropped_one_leaves_its_name_and_nothing_else(pool: "Pool[Any]")
     assert await pool.fetchval("SELECT array_agg(generation) FROM live") == ["g1"]
     assert [each.name for each in await catalogue.held()] == ["g1"]
     assert not await gateway.ask("g2", chunker="tokens", embedder="e")
+
+
+async def test_a_share_of_the_questions_begins_now_and_what_it_found_is_shown(pool: "Pool[Any]") -> None:
+    gateway, operator, _ = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e")
+    assert not await gateway.shadow("g2", 0.5)
+    await operator.made("g2", 8)
+    assert (await gateway.progress("g2"))["shadow"] is None
+
+    assert await gateway.shadow("g2", 0.5)
+    first = (await gateway.progress("g2"))["shadow"]
+    # a larger share goes on, and one that follows none begins again
+    assert await gateway.shadow("g2", 1.0)
+    larger = (await gateway.progress("g2"))["shadow"]
+    assert await gateway.shadow("g2", 0.0)
+    await PostgresShadows(pool=pool, alias="live").report("g2", "m", {"n": 3, "base": "g1"})
+    assert await gateway.shadow("g2", 0.1)
+    again = (await gateway.progress("g2"))["shadow"]
+
+    assert first.keys() == {"since", "n_dropped"}
+    assert first["since"] == larger["since"] < again["since"]
+    assert (again["n"], again["base"], again["n_dropped"]) == (3, "g1", 0)
+    found = await gateway.find("g2")
+    assert found is not None
+    assert found["shadow_share"] == 0.1
+    assert not await gateway.shadow("g1", 0.1)
+    assert not await gateway.shadow("g9", 0.0)
+
+
+async def test_shadows_go_with_their_generation(pool: "Pool[Any]") -> None:
+    gateway, operator, _ = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await operator.made("g2", 8)
+    await gateway.shadow("g2", 1.0)
+    await pool.execute("INSERT INTO shadows (generation, query, base, lease_until) VALUES ('g2', $1, 'g1', now())", ID)
+
+    await operator.dropped("g2")
+
+    assert await pool.fetchval("SELECT count(*) FROM shadows") == 0
+    assert await pool.fetchval("SELECT shadow_share FROM generations WHERE generation = 'g2'") == 0

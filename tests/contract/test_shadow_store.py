@@ -14,7 +14,7 @@ from streams.operator.gate.result import Result, Side, Source
 from streams.operator.shadow import KEPT, LATE_S, SET, Shadow, ShadowStore
 from tests.doubles.shadows import EndedQuestion, MemoryShadows, ShadowRow, place
 
-FILTERS = Filters(groups=["board"], collection="c", metadata={"year": [1911]}, where={"eq": ["lang", "de"]})
+FILTERS = Filters(groups=["board"], collection="c", metadata={"year": [1911]}, where={"lang": {"$ne": "de"}})
 SIDE = Side(
     measures={"relevance": 0.5}, sources=[Source(document="d", text="<b>", score=0.25)], answer="9 [1]", seconds=0.125
 )
@@ -84,7 +84,7 @@ def bench(request: pytest.FixtureRequest) -> Bench:
         await pool.execute("DELETE FROM generations WHERE generation = 'g2'")
         await pool.execute(
             "INSERT INTO generations (generation, chunker, embedder, dim, shadow_share, shadow_since, shadow_swept) "
-            "SELECT 'g2', 'tokens', 'test', 4, $1, at, at FROM (SELECT now() - make_interval(secs => $2) AS at) AS given",
+            "SELECT 'g2', 'tokens', 'test', 4, $1, at, at FROM (SELECT now() - make_interval(secs => $2) AS at) AS t",
             share,
             age_s,
         )

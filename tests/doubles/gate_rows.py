@@ -12,10 +12,13 @@ _PRIVATE: Final = ("sets", "tenant")
 
 @dataclass(kw_only=True)
 class MemoryGateRows:
-    """`GateRows`; tests say in `rows`, the oldest first, what became of one."""
+    """`GateRows`; tests say in `rows`, the oldest first, what became of one.
+
+    After each look at the last one it changes as the next of `coming` says."""
 
     known: set[str] = field(default_factory=lambda: {"g1", "g2"})
     rows: list[dict[str, Any]] = field(default_factory=list)
+    coming: list[dict[str, Any]] = field(default_factory=list)
 
     async def generations(self) -> Collection[str]:
         return self.known
@@ -32,7 +35,13 @@ class MemoryGateRows:
         return _shown(row)
 
     async def latest(self, candidate: str) -> Mapping[str, Any] | None:
-        return next((_shown(row) for row in reversed(self.rows) if row["candidate"] == candidate), None)
+        found = next((row for row in reversed(self.rows) if row["candidate"] == candidate), None)
+        if found is None:
+            return None
+        shown = _shown(found)
+        if self.coming:
+            found |= self.coming.pop(0)
+        return shown
 
     async def judged(self, candidate: str, base: str) -> Mapping[str, Any] | None:
         for row in reversed(self.rows):

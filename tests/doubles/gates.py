@@ -14,13 +14,15 @@ from streams.operator.gate.run import Gate
 
 @dataclass(kw_only=True)
 class MemoryGates:
-    """`GateStore` over `asked`; those in `held` have a worker. `log` and `documents` are what else Postgres holds.
+    """`GateStore` over `asked`; those in `held` have a worker. `log`, `shadows` (candidate, base and result,
+    the oldest first) and `documents` are what else Postgres holds.
 
     Those in `old` ended long ago."""
 
     asked: list[Gate] = field(default_factory=list)
     held: set[str] = field(default_factory=set)
     log: list[Question] = field(default_factory=list)
+    shadows: list[tuple[str, str, Result]] = field(default_factory=list)
     documents: set[tuple[str, str]] = field(default_factory=set)
     kept: dict[str, dict[int, Result]] = field(default_factory=dict)
     told: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -44,6 +46,11 @@ class MemoryGates:
 
     async def logged(self, gate: Gate) -> Sequence[Question]:
         return self.log[: gate.sets.logged]
+
+    async def shadowed(self, gate: Gate) -> Sequence[Result]:
+        newest = reversed(self.shadows)
+        pair = [each for candidate, base, each in newest if (candidate, base) == (gate.candidate, gate.base)]
+        return pair[: gate.sets.shadowed]
 
     async def known(self, tenant: str, documents: Collection[str]) -> Collection[str]:
         return {document for document in documents if (tenant, document) in self.documents}

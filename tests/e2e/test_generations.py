@@ -1,5 +1,6 @@
 """A whole life of an index generation beside live traffic: made, filled, switched to, rolled back, dropped."""
 
+import json
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -130,6 +131,93 @@ def test_another_chunker_and_embedder_take_over_and_give_back_without_an_upload(
     assert again.exit_code == ExitCode.REFUSED
     verified = headrace(stack, "verify", "--json")
     assert verified.exit_code == 0, verified.output
+
+
+def fill(stack: Stack, operator: Api, name: str, *options: str) -> None:
+    made = headrace(stack, "generation", "create", name, *options)
+    assert made.exit_code == 0, made.output
+    until(
+        lambda: shown(operator, name),
+        lambda now: now["n_covered"] == now["n_documents"] > 0 and now["n_ready"] == now["n_workers"] == 1,
+        f"{name} is not filled",
+    )
+
+
+def test_a_candidate_is_asked_what_readers_ask_and_nothing_of_it_is_shown(
+    stack: Stack, acme: Api, operator: Api
+) -> None:
+    globex, board = Api.connect(stack.url, "globex-key"), Api.connect(stack.url, "acme-board-key")
+    acme.put(*(hall(number, 10 + number) for number in range(20, 24)))
+    secret = {"text": "The valve of hall 20 closes at 99 bar, says the board.", "acl": ["board"]}
+    acme.put({"id": "secret.md"} | secret)
+    globex.put({"id": "theirs.md", "text": "The valve of hall 20 closes at 55 bar in Globex."})
+    fill(stack, operator, "g3", "--chunker", "sentences")
+    acme.query("What is at hall 20 before the shadow?")
+    set_ = headrace(stack, "generation", "shadow", "g3", "--share", "1")
+    assert set_.exit_code == 0, set_.output
+
+    asked = {}
+    for number in range(20, 24):
+        text = f"At which pressure does the valve of hall {number} close?"
+        asked[acme.query(text)["id"]] = ("acme", "hall-")
+    asked[acme.query("At which pressure does the valve of hall 21 close?", filters={"year": {"$gte": 2000}})["id"]] = (
+        "acme",
+        "-",
+    )
+    asked[globex.query("At which pressure does the valve of hall 20 close?")["id"]] = ("globex", "theirs.md")
+    by_board = board.query("At which pressure does the valve of hall 20 close?")["id"]
+    streamed = acme.stream("At which pressure does the valve of hall 22 close?")
+    asked[streamed[0][1]["id"]] = ("acme", "hall-")
+    events = [name for name, _ in streamed]
+    assert (events[0], events[-1], events.count("sources"), events.count("done")) == ("accepted", "done", 1, 1)
+
+    wanted = len(asked) + 1
+    found = until(
+        lambda: shown(operator, "g3")["shadow"], lambda now: now["n"] == wanted, "the candidate was not asked"
+    )
+    assert (found["base"], found["n_failed"], found["n_dropped"]) == ("g1", 0, 0)
+    assert {each["name"] for each in found["measures"]} == {"relevance", "faithfulness", "answered"}
+    assert all(each["low"] <= each["difference"] <= each["high"] for each in found["measures"])
+    assert found["overlap"] > 0.5
+    assert stack.metric("worker-query", "headrace_shadows_total", outcome="shadowed") == wanted
+
+    # once each, for whoever asked, and nothing of another tenant or of a group that the asker is not in
+    rows = stack.sql("SELECT query::text, state, result FROM shadows WHERE generation = 'g3'")
+    kept = {row["query"]: json.loads(row["result"]) for row in rows}
+    assert len(rows) == wanted
+    assert kept.keys() == asked.keys() | {by_board}
+    for query, (tenant, document) in asked.items():
+        assert kept[query]["tenant"] == tenant
+        for side in ("base", "candidate"):
+            sources = [source["document"] for source in kept[query][side]["sources"]]
+            assert all(source.startswith(document) for source in sources), sources
+            assert bool(sources) is (document != "-")
+            assert "99 bar" not in kept[query][side]["answer"]
+    assert "secret.md" in [source["document"] for source in kept[by_board]["candidate"]["sources"]]
+
+    # readers have the answers of what answers
+    answers = stack.sql("SELECT generation, hits, answer FROM queries WHERE id = ANY($1::uuid[])", list(asked))
+    assert {row["generation"] for row in answers} == {"g1"}
+    live = {row["chunk_id"] for row in stack.sql("SELECT chunk_id FROM chunks_g1")}
+    shown_chunks = {hit["chunk"] for row in answers for hit in json.loads(row["hits"])}
+    assert shown_chunks and shown_chunks <= live
+    unseen = stack.sql("SELECT count(*) FROM queries WHERE generation = 'g3'")
+    assert unseen[0]["count"] == 0
+
+    judged = headrace(
+        stack, "generation", "gate", "g3", "--shadowed", "100", "--wait", "--timeout", str(SECONDS), "--json"
+    )
+    [of_shadow] = json.loads(judged.output)["report"]["sets"]
+    assert (of_shadow["name"], of_shadow["n"]) == ("shadowed", wanted)
+
+    ended = headrace(stack, "generation", "shadow", "g3", "--share", "0")
+    assert ended.exit_code == 0, ended.output
+    acme.query("At which pressure does the valve of hall 23 close?")
+    time.sleep(3)
+    [count] = stack.sql("SELECT count(*) FROM shadows")
+    assert count["count"] == wanted
+    dropped = headrace(stack, "generation", "drop", "g3", "--wait", "--timeout", str(SECONDS))
+    assert dropped.exit_code == 0, dropped.output
 
 
 def test_what_cannot_be_made_says_why(stack: Stack, operator: Api) -> None:

@@ -13,7 +13,7 @@ from streams.operator.gate.bench import Asked, Hit
 from streams.operator.gate.question import Question
 from streams.operator.gate.result import Result, report
 from streams.operator.gate.verdict import Rule
-from tests.gateway.factories import Gateway
+from tests.gateway.factories import Gateway, sse
 
 GATE = "/v1/generations/g2/gate"
 QUESTION = {"question": "At which level does it open?", "documents": ["gates.md"]}
@@ -145,7 +145,8 @@ async def test_a_second_gate_waits_for_the_first_which_can_be_cancelled(gateway:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("POST", GATE), ("GET", GATE), ("GET", f"{GATE}/report"), ("DELETE", GATE)]
+    ("method", "path"),
+    [("POST", GATE), ("GET", GATE), ("GET", f"{GATE}/report"), ("GET", f"{GATE}/events"), ("DELETE", GATE)],
 )
 async def test_only_operators_have_to_do_with_gates(gateway: Gateway, method: str, path: str) -> None:
     stranger = await gateway.anyone.request(method, path, json={"golden": True})
@@ -155,7 +156,7 @@ async def test_only_operators_have_to_do_with_gates(gateway: Gateway, method: st
     assert gateway.gates.rows == []
 
 
-@pytest.mark.parametrize("path", [GATE, f"{GATE}/report"])
+@pytest.mark.parametrize("path", [GATE, f"{GATE}/report", f"{GATE}/events"])
 async def test_where_none_was_asked_for_there_is_none(gateway: Gateway, path: str) -> None:
     response = await gateway.operator.get(path)
 
@@ -218,3 +219,34 @@ async def test_a_report_of_questions_without_labels_has_a_page(gateway: Gateway)
 
     assert read.open == []
     assert "Unsure: nobody can tell yet" in read.said
+
+
+async def test_a_stream_tells_how_far_a_gate_is_and_ends_with_it(gateway: Gateway) -> None:
+    await gateway.operator.post(GATE, json={"golden": True})
+    row = gateway.gates.rows[-1]
+    row |= {"state": "running", "progress": {"n_questions": 20, "n_asked": 3}}
+    ended = {"state": "finished", "verdict": "equal", "passed": True, "reason": "so", "report": {"sets": []}}
+    gateway.gates.coming = [{}, {}, {"progress": {"n_questions": 20, "n_asked": 17}}, ended]
+
+    response = await gateway.operator.get(f"{GATE}/events")
+
+    told = [(name, data["state"], data["progress"].get("n_asked")) for name, data, _ in sse(response.text)]
+    assert told == [("progress", "running", 3), ("progress", "running", 17), ("done", "finished", 17)]
+    last = sse(response.text)[-1][1]
+    assert (last["verdict"], last["passed"], "report" in last) == ("equal", True, False)
+
+
+async def test_a_stream_of_a_gate_that_has_ended_says_so_at_once(gateway: Gateway) -> None:
+    await finished(gateway, judged())
+
+    [(name, data, _)] = sse((await gateway.operator.get(f"{GATE}/events")).text)
+
+    assert (name, data["verdict"]) == ("done", "worse")
+    assert gateway.services.streams.n_open == 0
+
+
+async def test_shadows_may_be_all_that_a_gate_looks_at(gateway: Gateway) -> None:
+    response = await gateway.operator.post(GATE, json={"shadowed": 200})
+
+    assert response.status_code == 202
+    assert gateway.gates.rows[-1]["sets"] == {"golden": False, "logged": 0, "shadowed": 200, "labelled": []}

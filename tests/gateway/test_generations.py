@@ -116,3 +116,52 @@ async def test_a_rollback_needs_a_switch(gateway: Gateway) -> None:
 
     assert response.status_code == 409
     assert response.json()["type"] == "urn:headrace:problem:nothing_to_roll_back"
+
+
+async def test_a_candidate_is_given_a_share_of_the_questions_and_what_answers_is_not(gateway: Gateway) -> None:
+    await create(gateway)
+
+    given = await gateway.operator.post("/v1/generations/g2/shadow", json={"share": 0.1})
+    serving = await gateway.operator.post("/v1/generations/g1/shadow", json={"share": 0.1})
+    ended = await gateway.operator.post("/v1/generations/g2/shadow", json={"share": 0})
+    gateway.generations.rows["g2"]["state"] = "dropped"
+    dropped = await gateway.operator.post("/v1/generations/g2/shadow", json={"share": 0.1})
+
+    assert (given.status_code, given.json()["shadow_share"]) == (202, 0.1)
+    assert (serving.status_code, serving.json()["type"]) == (409, "urn:headrace:problem:serving")
+    assert (ended.status_code, ended.json()["shadow_share"]) == (202, 0)
+    assert (dropped.status_code, dropped.json()["type"]) == (409, "urn:headrace:problem:wrong_state")
+    assert (await gateway.operator.post("/v1/generations/g9/shadow", json={"share": 0})).status_code == 404
+
+
+@pytest.mark.parametrize("body", [{}, {"share": -0.1}, {"share": 1.1}, {"share": None}, {"share": 0.1, "of": "all"}])
+async def test_a_share_is_from_0_to_1(gateway: Gateway, body: dict[str, Any]) -> None:
+    await create(gateway)
+
+    assert (await gateway.operator.post("/v1/generations/g2/shadow", json=body)).status_code == 422
+    assert gateway.generations.rows["g2"]["shadow_share"] == 0
+
+
+async def test_only_operators_see_and_set_a_shadow(gateway: Gateway) -> None:
+    await create(gateway)
+
+    assert (await gateway.acme.post("/v1/generations/g2/shadow", json={"share": 1})).status_code == 403
+    assert gateway.generations.rows["g2"]["shadow_share"] == 0
+
+
+async def test_what_a_shadow_found_is_shown_with_the_progress(gateway: Gateway) -> None:
+    await create(gateway)
+    measure = {"name": "relevance", "n": 9, "base": 0.5, "candidate": 0.6, "difference": 0.1, "low": 0.02, "high": 0.2}
+    told = {"base": "g1", "n": 12, "n_failed": 1, "confidence": 0.95, "overlap": 0.8, "agreement": 0.7}
+    since = datetime(2026, 11, 26, tzinfo=UTC)
+    shadow = told | {"measures": [measure], "since": since, "n_dropped": 3}
+
+    none = (await gateway.operator.get("/v1/generations/g2")).json()
+    gateway.generations.progresses["g2"] = {"shadow": {"since": since, "n_dropped": 0}}
+    empty = (await gateway.operator.get("/v1/generations/g2")).json()["shadow"]
+    gateway.generations.progresses["g2"] = {"shadow": shadow}
+    found = (await gateway.operator.get("/v1/generations/g2")).json()["shadow"]
+
+    assert none["shadow"] is None
+    assert (empty["base"], empty["n"], empty["overlap"], empty["measures"]) == (None, 0, None, [])
+    assert found == shadow | {"since": "2026-11-26T00:00:00Z"}

@@ -23,10 +23,14 @@ _log = structlog.get_logger(__name__)
 
 
 class Sets(msgspec.Struct, frozen=True, kw_only=True):
-    """Which questions are asked. `logged` counts those of the log, chosen by chance among those of the day before."""
+    """Which questions are asked. `logged` counts those of the log, chosen by chance among those of the day before.
+
+    `shadowed` counts the newest that the candidate was asked unseen, whose results count as they are.
+    """
 
     golden: bool = False
     logged: int = 0
+    shadowed: int = 0
     labelled: list[Question] = []
 
 
@@ -63,6 +67,10 @@ class GateStore(Protocol):
 
     async def logged(self, gate: Gate) -> Sequence[Question]:
         """Return the questions of the log: the same whenever it is asked, as long as the log keeps them."""
+        ...
+
+    async def shadowed(self, gate: Gate) -> Sequence[Result]:
+        """Return the newest results of the candidate's shadow that has the same base."""
         ...
 
     async def known(self, tenant: str, documents: Collection[str]) -> Collection[str]:
@@ -144,7 +152,9 @@ class RunGates:
                 return
             await self.gates.progress(gate.id, {"n_questions": len(questions), "n_asked": len(results)})
         rule = replace(self.rule, margin=gate.margin)
-        told = report(gate.candidate, gate.base, rule, [results[number] for number in range(len(questions))])
+        asked = [results[number] for number in range(len(questions))]
+        shadowed = await self.gates.shadowed(gate) if gate.sets.shadowed else []
+        told = report(gate.candidate, gate.base, rule, [*asked, *shadowed])
         await self.gates.finish(gate.id, told)
         _log.info("gate_finished", gate=gate.id, candidate=gate.candidate, base=gate.base, verdict=told["verdict"])
 

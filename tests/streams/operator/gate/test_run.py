@@ -2,10 +2,12 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 
 from streams.errors import Transient
 from streams.operator.gate.question import Question
+from streams.operator.gate.result import Result, Side
 from streams.operator.gate.run import UNKNOWN, Gate, RunGates, Sets
 from tests.doubles.gates import MemoryBench, MemoryGates
 
@@ -145,3 +147,26 @@ async def test_a_bug_fails_one_gate_and_not_the_next() -> None:
 
     assert gates.ended["g"] == ("failed", "AttributeError; see the log of the worker that ran it")
     assert gates.ended["h"][0] == "finished"
+
+
+async def test_shadows_are_reported_as_they_are_and_decide_nothing() -> None:
+    side = Side(measures={"answered": 1.0, "relevance": 0.75}, sources=[], answer="a", seconds=0.01)
+    silent = Side(measures={"answered": 0.0}, sources=[], answer="", seconds=0.01)
+    results = [
+        Result(set="shadowed", kind="logged", tenant="acme", text=f"q{n}", base=side, candidate=candidate)
+        for n, candidate in enumerate((side, side, silent))
+    ]
+    kept = [msgspec.structs.replace(each, likeness={"overlap": 0.5, "agreement": 0.25}) for each in results]
+    run, gates, asked = bench(RIGHT, asked=[gate(shadowed=9)], shadows=[("g2", "g1", each) for each in kept])
+
+    await run.round()
+
+    report = gates.reports["g"]
+    assert asked.asked == []
+    assert (report["verdict"], report["passed"]) == ("unsure", False)
+    [found] = report["sets"]
+    assert (found["name"], found["kind"], found["n"]) == ("shadowed", "logged", 3)
+    assert found["likeness"] == {"overlap": 0.5, "agreement": 0.25}
+    measures = {each["name"]: each["n"] for each in found["measures"]}
+    assert measures == {"answered": 3, "relevance": 2}
+    assert not any("verdict" in each for each in found["measures"])
