@@ -221,11 +221,11 @@ async def resume(name: GenerationName, caller: Operator, services: ServicesOf, t
 async def shadow(name: GenerationName, body: ShadowRequest, _: Operator, services: ServicesOf) -> Generation:
     """Have a candidate asked a share of the live questions, unseen, after they were answered; 0 ends it."""
     if not await services.generations.shadow(name, body.share):
-        found = await _found(services, name)
+        found = await found_generation(services, name)
         if found["serving"]:
             raise Problem(409, "serving", f"{name!r} answers itself; expected a candidate that does not")
         raise Problem(409, "wrong_state", f"{name!r} is {found['state']}; expected {' or '.join(HELD)}")
-    return Generation.model_validate(await _found(services, name))
+    return Generation.model_validate(await found_generation(services, name))
 
 
 @router.delete("/generations/{name}", status_code=202)

@@ -12,7 +12,7 @@ from gateway.ports import GenerationRows
 from streams.adapters.postgres_generations import PostgresGenerations
 from tests.doubles.generation_rows import MemoryGenerationRows
 
-FIELDS = {"name", "chunker", "embedder", "dim", "state", "why", "created_at", "serving"}
+FIELDS = {"name", "chunker", "embedder", "dim", "state", "why", "created_at", "serving", "shadow_share"}
 SWITCH_FIELDS = {
     "id",
     "generation",
@@ -235,4 +235,19 @@ async def test_a_generation_without_documents_covers_none(bench: Bench) -> None:
         "documents_per_s": 0.0,
         "n_workers": 0,
         "n_ready": 0,
+        "shadow": None,
     }
+
+
+async def test_a_share_is_given_to_what_holds_documents_and_does_not_answer(bench: Bench) -> None:
+    assert await bench.rows.ask("g2", chunker="tokens", embedder="e")
+    assert not await bench.rows.shadow("g2", 0.5)
+    await bench.made("g2", 8)
+
+    assert await bench.rows.shadow("g2", 0.5)
+    found = await bench.rows.find("g2")
+    assert found is not None
+    assert found["shadow_share"] == 0.5
+    assert not await bench.rows.shadow("g1", 0.5)
+    assert await bench.rows.shadow("g1", 0.0)
+    assert not await bench.rows.shadow("g9", 0.0)

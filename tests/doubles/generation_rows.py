@@ -39,7 +39,7 @@ class MemoryGenerationRows:
 
     async def progress(self, name: str) -> Mapping[str, Any]:
         none = {"n_documents": 0, "n_covered": 0, "n_failed": 0, "documents_per_s": 0.0, "n_workers": 0, "n_ready": 0}
-        return none | self.progresses.get(name, {})
+        return none | {"shadow": None} | self.progresses.get(name, {})
 
     async def ask(self, name: str, *, chunker: str, embedder: str) -> bool:
         if name in self.rows:
