@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 import pytest
@@ -34,9 +35,9 @@ class Bench:
     counts: Callable[[], Awaitable[dict[str, int]]]
     many: Callable[[int], Awaitable[None]]
 
-    async def ask(self, text: str = "Wie hoch? ü", **changes: object) -> EndedQuestion:
+    async def ask(self, text: str = "Wie hoch? ü", **changes: Any) -> EndedQuestion:
         question = Question(set="", kind="logged", tenant="acme", text=text, filters=FILTERS)
-        ended = replace(EndedQuestion(query=new_query_id(), question=question), **changes)  # type: ignore[arg-type]
+        ended = replace(EndedQuestion(query=new_query_id(), question=question), **changes)
         await self.end(ended)
         return ended
 
@@ -167,7 +168,7 @@ async def test_the_oldest_are_taken_first_and_no_more_than_asked_for(bench: Benc
     ids=str,
 )
 async def test_only_what_was_answered_of_late_by_another_generation_is_taken(
-    bench: Bench, changes: dict[str, object]
+    bench: Bench, changes: dict[str, Any]
 ) -> None:
     await bench.share(1.0, 1000.0)
     await bench.ask(**changes)

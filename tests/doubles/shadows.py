@@ -52,7 +52,7 @@ class MemoryShadows:
     reports: dict[str, dict[str, Any]] = field(default_factory=dict)
 
     async def take(self, limit: int) -> Sequence[Shadow]:
-        taken = []
+        taken: list[Shadow] = []
         for row in self.rows.values():
             if len(taken) < limit and row.state == "taken" and row.lapsed and row.n_taken < TAKEN_MAX:
                 row.n_taken, row.lapsed = row.n_taken + 1, False
@@ -96,7 +96,7 @@ class MemoryShadows:
         return len(late), len(dead)
 
     async def unreported(self) -> Sequence[tuple[str, str, str]]:
-        now = {}
+        now: dict[str, int] = {}
         for (candidate, _), row in self.rows.items():
             if row.state != "taken" and row.shadow.base == "g1":
                 now[candidate] = now.get(candidate, 0) + 1
