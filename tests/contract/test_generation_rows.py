@@ -9,11 +9,8 @@ from gateway.generation_rows import PostgresGenerationRows
 from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.adapters.postgres_generations import PostgresGenerations
-from streams.operator.generations import Missing, Readers, Switch
-
-
 from streams.adapters.postgres_shadows import PostgresShadows
-from streams.operator.generations import Readers, Switch
+from streams.operator.generations import Missing, Readers, Switch
 
 pytestmark = pytest.mark.integration
 Pool = asyncpg.Pool
