@@ -27,7 +27,15 @@ def test_a_share_is_sent_and_what_it_found_is_shown(fake: FakeGateway, headrace:
 
 
 def test_one_that_was_asked_nothing_yet_says_so_in_one_line(fake: FakeGateway, headrace: Headrace) -> None:
-    empty: dict[str, Any] = {"base": None, "n": 0, "n_dropped": 0, "n_failed": 0, "overlap": None, "agreement": None, "measures": []}
+    empty: dict[str, Any] = {
+        "base": None,
+        "n": 0,
+        "n_dropped": 0,
+        "n_failed": 0,
+        "overlap": None,
+        "agreement": None,
+        "measures": [],
+    }
     fake.gates = [G2 | {"shadow_share": 1.0, "shadow": empty}]
 
     result = headrace("generation", "show", "g2")
