@@ -103,7 +103,9 @@ def indices(stack: Stack) -> set[str]:
 
 
 def groups(stack: Stack, prefix: str) -> set[str]:
-    listed = AdminClient({"bootstrap.servers": stack.kafka}).list_consumer_groups().result()
+    # kept, for one that is let go answers nothing
+    admin = AdminClient({"bootstrap.servers": stack.kafka})
+    listed = admin.list_consumer_groups().result(30)
     return {each.group_id for each in listed.valid if each.group_id.startswith(prefix)}
 
 
