@@ -79,7 +79,9 @@ class GenerationSettings(_Settings):
     generation_alias: str = Field("live", description="alias whose index generation answers questions")
 
 
-class GatewaySettings(GenerationSettings, KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings):
+class GatewaySettings(
+    GenerationSettings, KafkaSettings, PostgresSettings, ObjectSettings, ValkeySettings, OpensearchSettings
+):
     """The gateway."""
 
     gateway_host: str = Field("127.0.0.1", description="address to listen on")

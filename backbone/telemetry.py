@@ -141,6 +141,11 @@ QUESTION_VECTORS: Final = Counter(
     "Vectors of questions, by where they came from: cache, encoder, or shared with a question at the same time.",
     ["source"],
 )
+SEARCHES_WITHOUT: Final = Counter(
+    "headrace_searches_without_total",
+    "Searches that were answered without a ranker, for its store was away.",
+    ["ranker"],
+)
 ENCODER_SECONDS: Final = Counter("headrace_encoder_seconds_total", "Time that the encoder worked.", ["purpose"])
 ENCODER_PACED_SECONDS: Final = Counter(
     "headrace_encoder_paced_seconds_total",

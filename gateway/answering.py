@@ -195,7 +195,8 @@ class _Stream:
             case "sources":
                 self._note_first("sources", TIME_TO_SOURCES)
                 passages = [Passage.of(one).model_dump() for one in reply.evidence or ()]
-                return [AnswerEvent(name="sources", data={"sources": passages}, place=place)]
+                told = {"sources": passages} | ({"without": reply.without} if reply.without else {})
+                return [AnswerEvent(name="sources", data=told, place=place)]
             case "token":
                 self._note_first("begun", TIME_TO_FIRST_TOKEN)
                 return [AnswerEvent(name="token", data={"text": reply.token or ""}, place=place)]

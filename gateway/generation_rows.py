@@ -14,7 +14,8 @@ SEEN_S: Final = 15.0
 _RATE_S: Final = 60.0
 
 _SELECT: Final = """
-SELECT g.generation AS name, g.chunker, g.embedder, g.dim, g.state, g.why, g.created_at, g.shadow_share,
+SELECT g.generation AS name, g.chunker, g.embedder, g.lexical, g.vectors, g.dim, g.state, g.why, g.created_at,
+       g.shadow_share,
        EXISTS (SELECT FROM aliases a WHERE a.alias = $1 AND a.generation = g.generation) AS serving
 FROM generations g
 """
@@ -80,15 +81,17 @@ class PostgresGenerationRows:
             row = await connection.fetchrow(_PROGRESS, name, _RATE_S, SEEN_S)
         return dict(row or {})
 
-    async def ask(self, name: str, *, chunker: str, embedder: str) -> bool:
+    async def ask(self, name: str, *, chunker: str, embedder: str, lexical: str, vectors: str) -> bool:
         """See `GenerationRows.ask`."""
         async with lend(self.pool) as connection:
             made = await connection.fetchval(
-                "INSERT INTO generations (generation, chunker, embedder, state) VALUES ($1, $2, $3, 'asked') "
-                "ON CONFLICT DO NOTHING RETURNING generation",
+                "INSERT INTO generations (generation, chunker, embedder, lexical, vectors, state) "
+                "VALUES ($1, $2, $3, $4, $5, 'asked') ON CONFLICT DO NOTHING RETURNING generation",
                 name,
                 chunker,
                 embedder,
+                lexical,
+                vectors,
             )
         return made is not None
 

@@ -39,6 +39,8 @@ class GenerationRequest(BaseModel):
     name: str = Field(pattern=_NAME, description="never used before; part of the names of its topic and table")
     chunker: str = Field(min_length=1, max_length=128, pattern=r"^[A-Za-z0-9._-]+$")
     embedder: str = Field(min_length=1, max_length=512)
+    lexical: Literal["tantivy", "opensearch"] = Field("tantivy", description="what searches its words")
+    vectors: Literal["pgvector", "opensearch"] = Field("pgvector", description="what searches its vectors")
 
 
 class Generation(BaseModel):
@@ -52,6 +54,8 @@ class Generation(BaseModel):
     name: str
     chunker: str
     embedder: str
+    lexical: str = Field(description="what searches its words: tantivy or opensearch")
+    vectors: str = Field(description="what searches its vectors: pgvector or opensearch")
     dim: int | None
     state: str
     why: str | None
@@ -106,10 +110,10 @@ class Shadow(BaseModel):
 class Progress(Generation):
     """A generation, and how far it is.
 
-    Of `n_documents`, `n_covered` are served in their latest version, and `n_failed` of the others failed for good.
-    `documents_per_s`: indexed in the last minute. `eta_s`: when all will be covered at that rate, s; none: at no rate,
-    or they are. `n_ready` of the `n_workers` retrieval workers can search it. `shadow`: what it makes of live
-    questions; none: it was never asked any.
+    Of `n_documents`, `n_covered` are served in their latest version, which stands in OpenSearch too where that is
+    searched, and `n_failed` of the others failed for good. `documents_per_s`: indexed in the last minute. `eta_s`: when
+    all will be covered at that rate, s; none: at no rate, or they are. `n_ready` of the `n_workers` retrieval workers
+    can search it. `shadow`: what it makes of live questions; none: it was never asked any.
     """
 
     n_documents: int
@@ -180,7 +184,17 @@ async def create_generation(
     body: GenerationRequest, caller: Operator, services: ServicesOf, trace: Traceparent
 ) -> Generation:
     """Have a generation made; the operator stage does it, and the replay worker fills it from the log."""
-    if not await services.generations.ask(body.name, chunker=body.chunker, embedder=body.embedder):
+    if "opensearch" in (body.lexical, body.vectors) and not services.settings.opensearch_url:
+        raise Problem(
+            409,
+            "no_opensearch",
+            f"there is no OpenSearch for lexical={body.lexical!r}, vectors={body.vectors!r}; set "
+            "HEADRACE_OPENSEARCH_URL of gateway and workers, or start with headrace up --lexical opensearch",
+        )
+    asked = await services.generations.ask(
+        body.name, chunker=body.chunker, embedder=body.embedder, lexical=body.lexical, vectors=body.vectors
+    )
+    if not asked:
         raise Problem(409, "generation_exists", f"the name {body.name!r} was used before; choose another one")
     await nudge(services, caller, trace, "generations")
     return Generation.model_validate(await found_generation(services, body.name))

@@ -409,10 +409,14 @@ class Passage(BaseModel):
 
 
 class SearchResponse(BaseModel):
-    """Hits, best first. `latency_ms` counts from the acceptance of the request."""
+    """Hits, best first. `latency_ms` counts from the acceptance of the request.
+
+    `without` names rankers that were asked and were away: a search with them may find more.
+    """
 
     hits: list[Passage]
     latency_ms: float = Field(examples=[11.4])
+    without: list[str] = []
 
 
 class CitationShown(BaseModel):

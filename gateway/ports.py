@@ -344,8 +344,8 @@ class GenerationRows(Protocol):
         """Return how many documents a generation covers, how fast, how many workers can search it, and its shadow."""
         ...
 
-    async def ask(self, name: str, *, chunker: str, embedder: str) -> bool:
-        """Ask for a generation; False: the name was used before."""
+    async def ask(self, name: str, *, chunker: str, embedder: str, lexical: str, vectors: str) -> bool:
+        """Ask for a generation, and where its words and vectors are searched; False: the name was used before."""
         ...
 
     async def change(self, name: str, state: str, *, from_states: Sequence[str]) -> bool:

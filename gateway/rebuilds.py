@@ -56,6 +56,9 @@ async def rebuild(
     found = await found_generation(services, name)
     if found["state"] not in HELD:
         raise Problem(409, "holds_nothing", f"{name!r} is {found['state']}; expected one that is {' or '.join(HELD)}")
+    if body.sink not in ("pgvector", found["lexical"], found["vectors"]):
+        stores = f"{found['lexical']} and {found['vectors']}"
+        raise Problem(409, "not_held_there", f"{name!r} is searched in {stores}, not in {body.sink}")
     asked = await services.rebuilds.ask(name, sink=body.sink, asked_by=caller.tenant)
     if asked is None:
         raise Problem(409, "rebuild_open", f"{body.sink} of {name!r} is being rebuilt; see GET /v1/rebuilds")

@@ -45,4 +45,5 @@ async def _hits(services: Services, asked: Asked) -> SearchResponse:
                 raise problem_of(reply.error or "failed", reply.message or "the search failed", event.query)
             if reply.type == "hits":
                 hits = [Passage.of(evidence) for evidence in reply.evidence or ()]
-                return SearchResponse(hits=hits, latency_ms=round(asked.elapsed_s() * 1000, 3))
+                latency_ms = round(asked.elapsed_s() * 1000, 3)
+                return SearchResponse(hits=hits, latency_ms=latency_ms, without=reply.without)

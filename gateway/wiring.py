@@ -4,8 +4,8 @@ import asyncio
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from typing import Final
 
@@ -22,6 +22,7 @@ from gateway.generation_rows import PostgresGenerationRows
 from gateway.key_rows import PostgresKeyRows
 from gateway.letter_rows import PostgresLetterRows
 from gateway.log.shared import SharedLog, tenant_of
+from gateway.opensearch import opensearch_check
 from gateway.ports import Services
 from gateway.postgres import STATEMENT_S
 from gateway.questions import PostgresQuestionRows
@@ -70,7 +71,17 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
     for task in (reading, leasing, following):
         task.add_done_callback(_say_why_it_ended)
     try:
-        async with Publisher(settings, on_broken=_end) as publisher, connected(settings) as valkey:
+        async with (
+            Publisher(settings, on_broken=_end) as publisher,
+            connected(settings) as valkey,
+            AsyncExitStack() as resources,
+        ):
+            # all gateways share one store, and questions and small documents need none
+            optional: dict[str, Callable[[], Awaitable[object]]] = {"objects": blobs.check}
+            if valkey.used:
+                optional["valkey"] = valkey.check
+            if settings.opensearch_url:
+                optional["opensearch"] = opensearch_check(settings, resources)
             services = Services(
                 settings=settings,
                 keys=keys,
@@ -96,8 +107,7 @@ async def connect(settings: GatewaySettings) -> AsyncIterator[Services]:
                     "postgres": questions.generation,
                     "reply_reader": check_replies,
                 },
-                # all gateways share one store, and questions and small documents need none
-                optional_checks={"objects": blobs.check} | ({"valkey": valkey.check} if valkey.used else {}),
+                optional_checks=optional,
             )
             tasks = [
                 asyncio.create_task(Sweeper(services=services).run(), name="sweeper"),

@@ -88,9 +88,20 @@ class Operations:
         """Return all index generations, the oldest first."""
         return list(msgspec.json.decode(self.client.request("GET", "/v1/generations")))
 
-    def create_generation(self, name: str, *, chunker: str, embedder: str) -> Json:
-        """Have a generation made and filled from the log; return it as it is then."""
-        return self._json("POST", "/v1/generations", body={"name": name, "chunker": chunker, "embedder": embedder})
+    def create_generation(
+        self, name: str, *, chunker: str, embedder: str, lexical: str = "tantivy", vectors: str = "pgvector"
+    ) -> Json:
+        """Have a generation made and filled from the log; return it as it is then.
+
+        Args:
+            name: never used before.
+            chunker: cuts its documents.
+            embedder: makes its vectors.
+            lexical: what searches its words: tantivy or opensearch.
+            vectors: what searches its vectors: pgvector or opensearch.
+        """
+        body = {"name": name, "chunker": chunker, "embedder": embedder, "lexical": lexical, "vectors": vectors}
+        return self._json("POST", "/v1/generations", body=body)
 
     def generation(self, name: str) -> Json:
         """Return a generation, and how far it is."""

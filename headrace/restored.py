@@ -41,16 +41,18 @@ class Report:
     versions: Learnt
 
 
-def writers(generations: Iterable[str]) -> Mapping[str, tuple[str, ...]]:
+def writers(generations: Iterable[str], in_opensearch: Iterable[str] = ()) -> Mapping[str, tuple[str, ...]]:
     """Return the groups that write to Postgres, and the topics that they read.
 
-    Those that only publish need nothing again: the log has what they published. Questions are over by the time of a
-    restore, so those who answer them are left out too.
+    Those of `in_opensearch` note in Postgres what stands in their index. Those that only publish need nothing again:
+    the log has what they published. Questions are over by the time of a restore, so those who answer them are left out
+    too.
     """
     letters = tuple(DEAD_LETTERS.named(stage).name for stage in STAGES if stage != "operator")
     return {
         "rag.intake": (INGEST.name,),
         **{f"rag.index.{generation}": (EMBEDDINGS.named(generation).name,) for generation in generations},
+        **{f"rag.index.{generation}.opensearch": (EMBEDDINGS.named(generation).name,) for generation in in_opensearch},
         "rag.lifecycle": (LIFECYCLE.name,),
         "rag.score": (RESULTS.name,),
         "rag.evaluate": (RESULTS.name, SCORES.name, FEEDBACK.name),
@@ -72,7 +74,7 @@ async def reset_groups(settings: WorkerSettings, since_ms: int) -> Report:
     """
     admin = Admin(settings)
     async with await open_pool(settings) as pool:
-        groups = writers(await _generations(pool))
+        groups = writers(await _generations(pool), await _generations(pool, "in_opensearch"))
         for group in groups:
             await admin.check_unused(group)
         if since_ms == BEGINNING_MS and await pool.fetchval("SELECT EXISTS (SELECT FROM documents)"):
@@ -89,10 +91,10 @@ async def reset_groups(settings: WorkerSettings, since_ms: int) -> Report:
     return Report(groups=rewound, versions=learnt)
 
 
-async def _generations(pool: "asyncpg.Pool[asyncpg.Record]") -> list[str]:
+async def _generations(pool: "asyncpg.Pool[asyncpg.Record]", condition: str = "true") -> list[str]:
     return [
         row["generation"]
         for row in await pool.fetch(
-            "SELECT generation FROM generations WHERE state IN ('following', 'paused') ORDER BY 1"
+            f"SELECT generation FROM generations WHERE state IN ('following', 'paused') AND {condition} ORDER BY 1"
         )
     ]

@@ -200,7 +200,10 @@ class Evidence(Event, frozen=True, kw_only=True):
 
 
 class EvidenceRetrieved(Event, frozen=True, kw_only=True):
-    """The evidence for one question, best first. `groups` are the reader's ACL groups."""
+    """The evidence for one question, best first.
+
+    `groups` are the reader's ACL groups. `without` are rankers that were asked and were away.
+    """
 
     query: str
     tenant: str
@@ -213,6 +216,7 @@ class EvidenceRetrieved(Event, frozen=True, kw_only=True):
     user: str | None = None
     retrieve_ms: float = 0.0
     groups: list[str] = []
+    without: list[str] = []
 
 
 class Citation(Event, frozen=True, kw_only=True):
@@ -279,7 +283,8 @@ class Reply(Event, frozen=True, kw_only=True):
     `type` is one of sources, hits, token, answer, done, error, cancelled, score. `seq` counts from 0 within an
     `attempt`; the sources of a question carry attempt 0. Scores come when they are made and have no place in that order
     (`seq` -1). One of the other fields is set, by type: `evidence` (sources, hits), `token`, `answer` (answer;
-    cancelled, with the text so far), `error`, `scores`.
+    cancelled, with the text so far), `error`, `scores`. Beside evidence, `without` names rankers that were asked and
+    were away.
     """
 
     query: str
@@ -294,6 +299,7 @@ class Reply(Event, frozen=True, kw_only=True):
     message: str | None = None
     elapsed_ms: float | None = None
     scores: Scores | None = None
+    without: list[str] = []
 
 
 class Hit(Event, frozen=True, kw_only=True):

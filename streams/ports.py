@@ -258,6 +258,19 @@ class Sink(Protocol):
         ...
 
 
+class SunkVersions(Protocol):
+    """Which versions stand in the sink of a generation: what coverage counts. Methods raise `Transient` when it is
+    away."""
+
+    async def sunk(self, key: DocumentKey, version: int) -> None:
+        """The sink holds this version, or has taken the document out at it. An older one changes nothing."""
+        ...
+
+    async def forget(self) -> int:
+        """The sink holds nothing any more; return how many documents it held."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Candidate:
     """A chunk that a ranker proposes. `score` is the ranker's own; higher is better."""
@@ -340,6 +353,8 @@ class Generation:
         embedder: makes its vectors.
         dim: length of a vector; 0: not known yet, as the generation was only asked for.
         state: asked, following, paused, dropping, dropped or failed.
+        lexical: what searches its words: tantivy or opensearch.
+        vectors: what searches its vectors: pgvector or opensearch.
     """
 
     name: str
@@ -347,6 +362,13 @@ class Generation:
     embedder: str
     dim: int
     state: str = "following"
+    lexical: str = "tantivy"
+    vectors: str = "pgvector"
+
+    @property
+    def in_opensearch(self) -> bool:
+        """Whether it has an index in OpenSearch."""
+        return "opensearch" in (self.lexical, self.vectors)
 
 
 class Catalogue(Protocol):

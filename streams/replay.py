@@ -1,9 +1,10 @@
 """The replay worker: keeps a process for every index generation that does not answer.
 
 As `python -m streams.replay`. Each process chunks (where the chunker is not that of the live lane), embeds and indexes
-for one generation: from the beginning of the log, then behind live traffic. Their groups remember how far they are, so
-a process may be killed at any time. They are nice, so live work goes first, and they have none of the live partitions.
-Their metrics are served here, each with its generation as a label.
+for one generation: from the beginning of the log, then behind live traffic. A second one writes it to OpenSearch where
+it is searched there. Their groups remember how far they are, so a process may be killed at any time. They are nice, so
+live work goes first, and they have none of the live partitions. Their metrics are served here, each with its
+generation as a label.
 """
 
 import asyncio
@@ -46,6 +47,11 @@ class Work:
     generation: str
     stages: tuple[str, ...]
 
+    @property
+    def embeds(self) -> bool:
+        """Whether it is the one that stands for the replay of its generation in metrics."""
+        return "embed" in self.stages
+
 
 async def wanted(catalogue: Catalogue) -> frozenset[Work]:
     """Return the work that is to be done now.
@@ -57,13 +63,18 @@ async def wanted(catalogue: Catalogue) -> frozenset[Work]:
     serving = await catalogue.serving()
     held = await catalogue.held()
     live_chunker = next((each.chunker for each in held if each.name == serving), None)
+    candidates = [each for each in held if each.state == "following" and each.name != serving]
     return frozenset(
         Work(
             generation=each.name,
             stages=("embed", "index") if each.chunker == live_chunker else ("chunk", "embed", "index"),
         )
-        for each in held
-        if each.state == "following" and each.name != serving
+        for each in candidates
+    ) | frozenset(
+        # in a process of its own, for it waits while OpenSearch is away
+        Work(generation=each.name, stages=("index_opensearch",))
+        for each in candidates
+        if each.in_opensearch
     )
 
 
@@ -107,7 +118,8 @@ class Replays:
         await asyncio.gather(*tasks, return_exceptions=True)
         for work in works:
             with suppress(KeyError):
-                REPLAY_RUNNING.remove(work.generation)
+                if work.embeds:
+                    REPLAY_RUNNING.remove(work.generation)
 
     async def _keep(self, work: Work) -> None:
         """Run the process, and again when it ends."""
@@ -129,13 +141,15 @@ class Replays:
             stdin=asyncio.subprocess.DEVNULL,
         )
         _log.info("replay_started", generation=work.generation, stages=work.stages, pid=process.pid)
-        self.metrics.ports[work.generation] = port
-        REPLAY_RUNNING.labels(work.generation).set(1)
+        if work.embeds:
+            self.metrics.ports[work.generation] = port
+            REPLAY_RUNNING.labels(work.generation).set(1)
         try:
             yield process
         finally:
-            REPLAY_RUNNING.labels(work.generation).set(0)
-            self.metrics.ports.pop(work.generation, None)
+            if work.embeds:
+                REPLAY_RUNNING.labels(work.generation).set(0)
+                self.metrics.ports.pop(work.generation, None)
             if process.returncode is None:
                 await _stop(process)
 

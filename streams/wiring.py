@@ -72,6 +72,7 @@ from streams.adapters.postgres_rebuilds import PostgresRebuilds, PostgresRebuilt
 from streams.adapters.postgres_scores import PostgresScores
 from streams.adapters.postgres_shadows import PostgresShadows
 from streams.adapters.postgres_status import PostgresStatus
+from streams.adapters.postgres_sunk import PostgresSunk
 from streams.adapters.postgres_views import PostgresServed, PostgresViewReports, PostgresViews
 from streams.adapters.prometheus_drift import PrometheusDrift
 from streams.adapters.prometheus_observer import PrometheusObserver, PrometheusWriting, Watched
@@ -95,7 +96,7 @@ from streams.operator.counting import CountOpen
 from streams.operator.duty import Duty
 from streams.operator.each import EachGeneration
 from streams.operator.gate.run import RunGates
-from streams.operator.generations import CarryOut
+from streams.operator.generations import Belongings, CarryOut, NoOpensearch
 from streams.operator.handler import Register
 from streams.operator.overdue import MendOverdue, Walk
 from streams.operator.rebuild import RebuildSinks, Rebuilt
@@ -104,9 +105,10 @@ from streams.operator.redrive import Redrive
 from streams.operator.reissue import acknowledged
 from streams.operator.shadow import ReportShadows, RunShadows
 from streams.operator.verify import Subject, Verify
-from streams.operator.views import CompareView, RebuildView
+from streams.operator.views import CompareView, OwnView, RebuildView, RenewableView
 from streams.outcome import FailedDocument, FailedQuestion
-from streams.ports import Encoder, Generation
+from streams.ports import DenseRanker, Encoder, Generation, LexicalRanker, SunkVersions
+from streams.retrieve.fusion import DENSE, LEXICAL
 from streams.retrieve.generations import Opened, OpenGenerations
 from streams.retrieve.handler import Retrieve
 from streams.routed import ByGeneration
@@ -131,6 +133,8 @@ _DUTY_S = 2.0
 """A nudge may be lost; so much later the work is done all the same."""
 _COUNT_S = 5.0
 _PURGE_S = 6 * 3600.0
+_KEEP_S = 15.0
+"""Much less than a record is tried again for want of the index."""
 _log = structlog.get_logger(__name__)
 
 
@@ -187,27 +191,36 @@ class Parts:
             self.feeds.append(ControlFeed(settings=self.settings, topic=CONTROL.name, blobs=self.blobs))
         return self.feeds[0]
 
-    def opensearch_index(self, generation: Generation) -> "OpensearchIndex":
-        """A generation's index in OpenSearch, to which a process has one client.
+    def opensearch_client(self) -> "AsyncOpenSearch":
+        """The client of OpenSearch, of which a process has one.
 
         Raises:
             Fatal: there is no address of OpenSearch.
         """
         # here, because its SDK costs time and memory, which workers without OpenSearch shall not pay
         from streams.adapters.opensearch import open_client
-        from streams.adapters.opensearch_index import Layout, OpensearchIndex
 
         if not self.opensearch:
             self.opensearch.append(open_client(self.settings))
             self.resources.push_async_callback(self.opensearch[0].close)
-        settings = self.settings
+        return self.opensearch[0]
+
+    def opensearch_index(self, generation: Generation) -> "OpensearchIndex":
+        """A generation's index in OpenSearch.
+
+        Raises:
+            Fatal: there is no address of OpenSearch.
+        """
+        from streams.adapters.opensearch_index import Layout, OpensearchIndex
+
+        client, settings = self.opensearch_client(), self.settings
         layout = Layout(
             shards=settings.opensearch_shards,
             replicas=settings.opensearch_replicas,
             refresh_ms=settings.opensearch_refresh_ms,
         )
         return OpensearchIndex(
-            client=self.opensearch[0], generation=generation.name, dim=generation.dim, clock=self.clock, layout=layout
+            client=client, generation=generation.name, dim=generation.dim, clock=self.clock, layout=layout
         )
 
     def questions(self, stage: str) -> PostgresQuestions:
@@ -327,23 +340,31 @@ def index(parts: Parts) -> Stage:
 def index_opensearch(parts: Parts) -> Stage:
     """Write the generation to OpenSearch."""
     index = parts.opensearch_index(parts.generation)
+    versions = PostgresSunk(pool=parts.pool, generation=parts.generation.name)
 
     async def purge() -> None:
         n = await index.purge()
         if n:
             _log.info("delete_markers_purged", n=n)
 
+    async def keep() -> None:
+        found = await parts.catalogue.find(parts.generation.name)
+        # one that is being dropped must not come back
+        if found is not None and found.state in ("following", "paused"):
+            await _make_index(index, versions)
+
+    parts.duties.append(Duty(name="keep", round=keep, every_s=_KEEP_S, woken=asyncio.Event()))
     parts.duties.append(Duty(name="purge", round=purge, every_s=_PURGE_S, woken=asyncio.Event()))
     return Stage(
         name="index_opensearch",
         group=f"rag.index.{parts.generation.name}.opensearch",
         topic=EMBEDDINGS.named(parts.generation.name),
-        handler=IndexOpensearch(sink=index),
+        handler=IndexOpensearch(sink=index, versions=versions),
         slots=8,
         # 20,000 chunks enter the vector index
         deadline_s=900,
         on_dead_letter=FailedDocument(stage="index_opensearch", clock=parts.clock, generation=parts.generation.name),
-        needs=(OPENSEARCH,),
+        needs=(OPENSEARCH, "postgres"),
     )
 
 
@@ -370,6 +391,9 @@ def retrieve(parts: Parts) -> Stage:
         gone=views.forget_all_but,
     )
     parts.searches.append(searches)
+    if parts.settings.opensearch_url:
+        # for the probe: a generation that is searched there may be made while this process runs
+        parts.opensearch_client()
 
     async def exists(name: str) -> bool:
         found = await parts.catalogue.find(name)
@@ -422,34 +446,88 @@ async def _opened(parts: Parts, views: LexicalViews, generation: Generation) -> 
     """Make a generation searchable."""
     encoder = await asyncio.to_thread(parts.encoder, generation, "query")
     worker = f"{socket.gethostname()}:{views.folder.resolve()}"
-    async with views.following(generation.chunker) as view:
+    async with _rankers(parts, views, generation) as rankers:
         search = Retrieve(
             vectors=CachedVectors(
                 encoder=encoder,
                 cache=parts.valkey,
                 count=lambda source: telemetry.QUESTION_VECTORS.labels(source).inc(),
             ),
-            dense=PgvectorRanker(pool=parts.pool, generation=generation.name),
-            lexical=view,
+            dense=rankers.dense,
+            lexical=rankers.lexical,
             passages=PostgresPassages(pool=parts.pool, generation=generation.name, dim=generation.dim),
             clock=parts.clock,
+            dispensable=rankers.dispensable,
+            on_without=lambda ranker: telemetry.SEARCHES_WITHOUT.labels(ranker).inc(),
         )
         reports = PostgresViewReports(pool=parts.pool, worker=worker, generation=generation.name)
         compare = CompareView(
-            view=view, documents=PostgresServed(pool=parts.pool, generation=generation.name), reports=reports
+            views=rankers.views,
+            documents=PostgresServed(pool=parts.pool, generation=generation.name),
+            reports=reports,
         )
-        rebuild = RebuildView(view=view, rebuilds=reports)
         woken = parts.control().woken("verify")
         seen_at_once = asyncio.Event()
         seen_at_once.set()
         yield Opened(
             search=search,
             beside=(
-                view.ended(),
+                *rankers.beside,
                 Duty(name="view", round=compare.round, every_s=_DUTY_S, woken=woken).run(),
-                Duty(name="view_rebuild", round=rebuild.round, every_s=_DUTY_S, woken=asyncio.Event()).run(),
+                *(
+                    Duty(
+                        name="view_rebuild",
+                        round=RebuildView(view=view, rebuilds=reports).round,
+                        every_s=_DUTY_S,
+                        woken=asyncio.Event(),
+                    ).run()
+                    for view in rankers.renewable
+                ),
                 Duty(name="view_seen", round=compare.seen, every_s=_VIEW_SEEN_S, woken=seen_at_once).run(),
             ),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Rankers:
+    """What proposes chunks of a generation. `views` are what it searches and can compare; `renewable` are its own."""
+
+    dense: DenseRanker
+    lexical: LexicalRanker
+    views: Sequence[OwnView]
+    renewable: Sequence[RenewableView] = ()
+    beside: Sequence[Coroutine[Any, Any, None]] = ()
+    dispensable: frozenset[str] = frozenset()
+
+
+@asynccontextmanager
+async def _rankers(parts: Parts, views: LexicalViews, generation: Generation) -> AsyncIterator[_Rankers]:
+    """Open the rankers of a generation, each in the store that the generation names."""
+    dense = PgvectorRanker(pool=parts.pool, generation=generation.name)
+    if not generation.in_opensearch:
+        async with views.following(generation.chunker) as view:
+            yield _Rankers(dense=dense, lexical=view, views=[view], renewable=[view], beside=[view.ended()])
+        return
+    from streams.adapters.opensearch_rankers import OpensearchLexical, OpensearchVectors
+    from streams.adapters.opensearch_view import OpensearchView
+
+    index = parts.opensearch_index(generation)
+    group, topic = f"rag.index.{generation.name}.opensearch", EMBEDDINGS.named(generation.name).name
+    shared = OpensearchView(index=index, hop=KafkaHop(admin=Admin(parts.settings), group=group, topic=topic))
+    near = OpensearchVectors(client=index.client, index=index.name) if generation.vectors == OPENSEARCH else dense
+    if generation.lexical == OPENSEARCH:
+        words = OpensearchLexical(client=index.client, index=index.name)
+        found = frozenset({DENSE, LEXICAL} if near is not dense else {LEXICAL})
+        yield _Rankers(dense=near, lexical=words, views=[shared], dispensable=found)
+        return
+    async with views.following(generation.chunker) as view:
+        yield _Rankers(
+            dense=near,
+            lexical=view,
+            views=[view, shared],
+            renewable=[view],
+            beside=[view.ended()],
+            dispensable=frozenset({DENSE}),
         )
 
 
@@ -560,7 +638,7 @@ def operator(parts: Parts) -> Stage:
     admin = Admin(parts.settings)
     carry_out = CarryOut(
         rows=PostgresGenerations(pool=parts.pool, alias=parts.settings.generation_alias),
-        belongings=KafkaBelongings(admin=admin),
+        belongings=_belongings(parts, admin),
         dimension=lambda embedder: asyncio.to_thread(parts.encoders.dimension, embedder),
         check_chunker=parse_chunker,
         moved=lambda: _nudge(parts, "generations"),
@@ -601,6 +679,15 @@ def operator(parts: Parts) -> Stage:
     )
 
 
+def _belongings(parts: Parts, admin: Admin) -> Sequence[Belongings]:
+    topics = KafkaBelongings(admin=admin)
+    if not parts.settings.opensearch_url:
+        return [topics, NoOpensearch()]
+    from streams.adapters.opensearch_belongings import OpensearchBelongings
+
+    return [topics, OpensearchBelongings(index=parts.opensearch_index)]
+
+
 async def _nudge(parts: Parts, kind: str) -> None:
     """Have every process look into Postgres."""
     record = await encode(
@@ -619,7 +706,8 @@ async def _rebuilt(parts: Parts, name: str) -> RebuildSubject | None:
     def index() -> Rebuilt:
         from streams.adapters.opensearch_rebuild import RebuiltIndex
 
-        return RebuiltIndex(pool=parts.pool, index=parts.opensearch_index(generation))
+        versions = PostgresSunk(pool=parts.pool, generation=name)
+        return RebuiltIndex(pool=parts.pool, index=parts.opensearch_index(generation), versions=versions)
 
     table = PostgresGeneration(pool=parts.pool, generation=name, dim=generation.dim)
     return RebuildSubject(
@@ -652,11 +740,14 @@ async def _followed(parts: Parts, admin: Admin, name: str) -> Walk:
     generation = await parts.catalogue.find(name)
     if generation is None:
         raise Transient(f"index generation {name!r} is gone", part="postgres")
-    return _walk(parts, admin, generation)
+    lane = [*_ingest_lane(generation)]
+    if generation.in_opensearch:
+        lane.append((f"rag.index.{name}.opensearch", EMBEDDINGS.named(name).name))
+    return _walk(parts, admin, lane)
 
 
-def _walk(parts: Parts, admin: Admin, generation: Generation) -> Walk:
-    hops = [KafkaHop(admin=admin, group=group, topic=topic) for group, topic in _ingest_lane(generation)]
+def _walk(parts: Parts, admin: Admin, lane: Sequence[tuple[str, str]]) -> Walk:
+    hops = [KafkaHop(admin=admin, group=group, topic=topic) for group, topic in lane]
     return Walk(hops=hops, clock=parts.clock)
 
 
@@ -664,7 +755,7 @@ def _overdue(parts: Parts, admin: Admin, observer: PrometheusDrift, generation: 
     return MendOverdue(
         generation=generation.name,
         documents=PostgresOverdue(pool=parts.pool, generation=generation.name),
-        walk=_walk(parts, admin, generation),
+        walk=_walk(parts, admin, _ingest_lane(generation)),
         sender=parts.sender,
         clock=parts.clock,
         observer=observer,
@@ -730,7 +821,7 @@ async def run(
         ready.update(dict.fromkeys(names, False))
 
     async with Publisher(settings) as publisher, assembled(settings, publisher) as parts:
-        stages = [_watched(builders[name](parts)) for name in names]
+        stages = [_watched(builders[name](parts)) for name in names if _has_work(parts, name)]
         if not settings.generation and not _OF_A_GENERATION.isdisjoint(names):
             parts.duties.append(_follow_alias(parts))
         observer = PrometheusObserver()
@@ -758,6 +849,11 @@ async def run(
         beside: list[Coroutine[Any, Any, None]] = [searches.run() for searches in parts.searches]
         beside += [feed.run() for feed in parts.feeds]
         return await _beside(working, beside + [duty.run() for duty in parts.duties])
+
+
+def _has_work(parts: Parts, stage: str) -> bool:
+    """Tell whether a stage has anything to do; a worker without any waits for another generation to answer."""
+    return stage != "index_opensearch" or parts.generation.in_opensearch
 
 
 def _follow_alias(parts: Parts) -> Duty:
@@ -814,19 +910,28 @@ async def _caught_up(parts: Parts, stage: Stage) -> None:
         # they write versions into the table
         await _not_behind(parts)
     if stage.name == "index_opensearch":
-        await _has_index(parts.opensearch_index(parts.generation))
+        versions = PostgresSunk(pool=parts.pool, generation=parts.generation.name)
+        await _has_index(parts.opensearch_index(parts.generation), versions)
 
 
-async def _has_index(index: "OpensearchIndex") -> None:
+async def _has_index(index: "OpensearchIndex", versions: SunkVersions) -> None:
     """Make the index once OpenSearch answers, unless it is there."""
     while True:
         try:
-            if await index.ensure():
-                _log.warning("opensearch_index_made", index=index.name)
-            return
+            return await _make_index(index, versions)
         except Transient as error:
             _log.warning("opensearch_index_not_looked_for", error=str(error))
             await asyncio.sleep(_COMPARE_AGAIN_S)
+
+
+async def _make_index(index: "OpensearchIndex", versions: SunkVersions) -> None:
+    """Make the index unless it is there; an empty one covers nothing."""
+    if await index.ensure():
+        n_lost = await versions.forget()
+        _log.info("opensearch_index_made", index=index.name)
+        if n_lost:
+            # its group has read what makes it whole again
+            _log.error("opensearch_index_lost", index=index.name, n_documents=n_lost)
 
 
 async def _not_behind(parts: Parts) -> None:

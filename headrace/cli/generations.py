@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Final
 
 import typer
@@ -13,6 +14,21 @@ from headrace.cli.gate import gate
 from headrace.cli.output import ApiKey, AsJson, ExitCode, Url, console, errors, gateway, print_json
 from headrace.client import Json
 from headrace.operations import Operations
+
+
+class Lexical(StrEnum):
+    """What searches the words of a generation."""
+
+    TANTIVY = "tantivy"
+    OPENSEARCH = "opensearch"
+
+
+class Vectors(StrEnum):
+    """What searches the vectors of a generation."""
+
+    PGVECTOR = "pgvector"
+    OPENSEARCH = "opensearch"
+
 
 app = typer.Typer(help="Index generations: re-embed by replay, judge, switch, roll back.", no_args_is_help=True)
 app.command()(gate)
@@ -33,6 +49,8 @@ def create(
     embedder: Annotated[
         str, typer.Option("--embedder", help="As all-MiniLM-L6-v2@int8, openai:MODEL, sentence-transformers:MODEL.")
     ] = "all-MiniLM-L6-v2",
+    lexical: Annotated[Lexical, typer.Option("--lexical", help="What searches its words.")] = Lexical.TANTIVY,
+    vectors: Annotated[Vectors, typer.Option("--vectors", help="What searches its vectors.")] = Vectors.PGVECTOR,
     wait: Wait = False,
     timeout: Timeout = 86_400.0,
     as_json: AsJson = False,
@@ -42,7 +60,7 @@ def create(
     """Make a generation and fill it from the log, beside live traffic. Exit code 1: it cannot be made."""
     with gateway(url, api_key, as_json=as_json) as client:
         operations = Operations(client=client)
-        operations.create_generation(name, chunker=chunker, embedder=embedder)
+        operations.create_generation(name, chunker=chunker, embedder=embedder, lexical=lexical, vectors=vectors)
         found = _until(lambda: operations.generation(name), lambda now: now["state"] != "asked", 60.0)
         if wait and found["state"] == "following":
             found = _filled(operations, name, timeout, as_json=as_json)
@@ -236,8 +254,8 @@ def _tell(found: Json, *, as_json: bool) -> None:
     answers = ", answers" if found["serving"] else ""
     console().print(
         f"{escape(found['name'])}: {escape(found['chunker'])}, {escape(found['embedder'])}, "
-        f"dim {found['dim'] or 'unknown'}; {found['state']}{answers}"
-        + (f"; {escape(found['why'])}" if found["why"] else "")
+        f"dim {found['dim'] or 'unknown'}, {escape(found['lexical'])} and {escape(found['vectors'])}; "
+        f"{found['state']}{answers}" + (f"; {escape(found['why'])}" if found["why"] else "")
     )
     eta = f", {found['eta_s']:.0f} s to go" if found["eta_s"] is not None else ""
     console().print(

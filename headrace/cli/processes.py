@@ -8,11 +8,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from headrace.cli.generations import Lexical
 from headrace.cli.output import ExitCode, errors
 from schemas.topics import OPTIONAL_STAGES, STAGES
 
 
-def init() -> None:
+def init(
+    lexical: Annotated[
+        Lexical, typer.Option("--lexical", help="What searches the words of the first generation, if it is made now.")
+    ] = Lexical.TANTIVY,
+) -> None:
     """Prepare Kafka and Postgres: topics, tables, the first index generation. Harmless when done already.
 
     Settings come from the environment; .env.example lists them.
@@ -27,7 +32,7 @@ def init() -> None:
     from headrace.local.prepare import prepare
 
     try:
-        asyncio.run(prepare(GatewaySettings(), {}))
+        asyncio.run(prepare(GatewaySettings(), {}, lexical=lexical))
     except ValidationError as error:
         errors().print(f"[red]error:[/] the settings are wrong: {escape(str(error))}")
         raise typer.Exit(ExitCode.USAGE) from None

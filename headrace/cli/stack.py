@@ -45,7 +45,7 @@ def up(
     ] = False,
     lexical: Annotated[
         Lexical,
-        typer.Option("--lexical", help="Search words in each worker, or in an OpenSearch on this machine, too."),
+        typer.Option("--lexical", help="Search words in each worker, or in an OpenSearch on this machine."),
     ] = Lexical.TANTIVY,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay, and stop the stack on Ctrl-C.")] = False,
 ) -> None:
@@ -59,7 +59,7 @@ def up(
         raise typer.Exit(1)
     try:
         with _Progress(out) as progress:
-            started = stack.up(home, _options(port, llm, lexical), progress=progress)
+            started = stack.up(home, _options(home, port, llm, lexical), progress=progress)
     except (StackError, FetchError, OSError) as error:
         _complain(str(error))
         raise typer.Exit(1) from None
@@ -126,8 +126,9 @@ def _names(home: Home) -> set[str]:
     return {part.name for part in stack.status(home).parts}
 
 
-def _options(port: int, llm: bool, lexical: Lexical) -> Options:
-    if lexical is Lexical.TANTIVY:
+def _options(home: Home, port: int, llm: bool, lexical: Lexical) -> Options:
+    # a generation of this home may be searched there
+    if lexical is Lexical.TANTIVY and not home.data(OPENSEARCH).exists():
         return Options(gateway_port=port, llm=llm)
     return Options(gateway_port=port, llm=llm, opensearch=True, processes=(*PROCESSES, OPENSEARCH_WORKER))
 

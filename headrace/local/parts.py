@@ -193,7 +193,8 @@ def _cluster_id(home: Home) -> str:
 
 def _setup(home: Home, options: Options, own: Mapping[str, str]) -> Part:
     overrides = msgspec.json.encode(options.topics).decode()
-    command = [sys.executable, "-m", "headrace.local.prepare", overrides]
+    lexical = "opensearch" if options.opensearch else "tantivy"
+    command = [sys.executable, "-m", "headrace.local.prepare", overrides, lexical]
     return Part(
         name="setup", command=lambda: command, env=_environment(home, "setup") | dict(own), ready=_always, once=True
     )

@@ -24,18 +24,19 @@ EMBEDDER = "all-MiniLM-L6-v2"
 DIM = 384
 
 
-async def prepare_postgres_schema(dsn: str, alias: str) -> None:
+async def prepare_postgres_schema(dsn: str, alias: str, lexical: str = "tantivy") -> None:
     """Make the database, bring it to the newest schema, and make the first generation.
 
     Args:
         dsn: of the database to make; where it does not exist, its user must be allowed to create it.
         alias: made to name the first generation, unless it names one already.
+        lexical: what searches the words of the first generation, unless there is one: tantivy or opensearch.
     """
     await create_database(dsn)
     await upgrade(dsn)
     connection = await asyncpg.connect(dsn)
     try:
-        await create_generation(connection, GENERATION, CHUNKER, EMBEDDER, DIM)
+        await create_generation(connection, GENERATION, CHUNKER, EMBEDDER, DIM, lexical=lexical)
         if not await connection.fetchval("SELECT 1 FROM aliases WHERE alias = $1", alias):
             await point_alias(connection, alias, GENERATION)
     finally:
@@ -52,15 +53,18 @@ def prepare_api_keys(file: Path) -> None:
         )
 
 
-async def prepare(settings: GatewaySettings, overrides: Mapping[str, Mapping[str, str]]) -> None:
+async def prepare(
+    settings: GatewaySettings, overrides: Mapping[str, Mapping[str, str]], *, lexical: str = "tantivy"
+) -> None:
     """Set up everything that is missing.
 
     Args:
         settings: where the stores and the keys are.
         overrides: Kafka settings by topic name, for topics that do not exist yet.
+        lexical: what searches the words of the first generation, if it is made now: tantivy or opensearch.
     """
     prepare_api_keys(settings.api_keys_file)
-    await prepare_postgres_schema(settings.postgres_dsn.get_secret_value(), settings.generation_alias)
+    await prepare_postgres_schema(settings.postgres_dsn.get_secret_value(), settings.generation_alias, lexical)
     topics = {topic.name: topic for held in await _held(settings) for topic in concrete(**held)}
     made = await Admin(settings).ensure_topics(topics.values(), overrides)
     print(f"{len(made)} topics made")
@@ -79,9 +83,9 @@ async def _held(settings: GatewaySettings) -> list[dict[str, str]]:
 
 
 def main() -> None:
-    """Read the settings from the environment, and the overrides from the first argument."""
+    """Read the settings from the environment, the overrides from the first argument, `lexical` from the second."""
     overrides = msgspec.json.decode(sys.argv[1], type=dict[str, dict[str, str]])
-    asyncio.run(prepare(GatewaySettings(), overrides))
+    asyncio.run(prepare(GatewaySettings(), overrides, lexical=sys.argv[2]))
 
 
 if __name__ == "__main__":

@@ -38,7 +38,7 @@ PROCESSES = (
 )
 
 OPENSEARCH_WORKER = worker("worker-opensearch", "index_opensearch")
-"""Beside the others where there is OpenSearch."""
+"""Beside the others where there is OpenSearch; idle while the generation that answers is not searched there."""
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +71,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         topics: Kafka settings by topic name, as `{"rag.ingest.v1": {"retention.ms": "60000"}}`; for topics to be made.
         gateway_port: port of the gateway; 0 keeps the one chosen before, else takes 8080 or another free one.
         llm: run a small language model, and let it write the answers; wants `stores`.
-        opensearch: run OpenSearch, and let our own processes know of it; wants `stores`.
+        opensearch: run OpenSearch, and let our own processes know of it; a first generation that is made now is
+            searched there by words. Wants `stores`.
         backoff: how crashed parts come back.
     """
 

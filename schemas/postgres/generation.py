@@ -27,8 +27,17 @@ def chunks_table(generation: str) -> str:
     return f"chunks_{generation}"
 
 
-async def create_generation(connection: "AnyConnection", name: str, chunker: str, embedder: str, dim: int) -> None:
-    """Make a generation's row and table, in one transaction. Idempotent for the same settings.
+async def create_generation(
+    connection: "AnyConnection",
+    name: str,
+    chunker: str,
+    embedder: str,
+    dim: int,
+    *,
+    lexical: str = "tantivy",
+    vectors: str = "pgvector",
+) -> None:
+    """Make a generation's row and table, in one transaction. Idempotent for the same chunker, embedder and dim.
 
     Args:
         connection: a connection of asyncpg to a migrated database.
@@ -36,6 +45,8 @@ async def create_generation(connection: "AnyConnection", name: str, chunker: str
         chunker: name of the chunker whose topic it reads.
         embedder: name of the model that makes its vectors.
         dim: length of a vector, 1 to 4000.
+        lexical: what searches its words: tantivy or opensearch. One that exists keeps what it has.
+        vectors: what searches its vectors: pgvector or opensearch; likewise.
 
     Raises:
         ValueError: a bad name or dim, or the generation exists with other settings (generations never change).
@@ -44,12 +55,14 @@ async def create_generation(connection: "AnyConnection", name: str, chunker: str
     _check_dim(dim)
     async with connection.transaction():
         made = await connection.fetchval(
-            "INSERT INTO generations (generation, chunker, embedder, dim) VALUES ($1, $2, $3, $4) "
-            "ON CONFLICT DO NOTHING RETURNING generation",
+            "INSERT INTO generations (generation, chunker, embedder, dim, lexical, vectors) "
+            "VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING RETURNING generation",
             name,
             chunker,
             embedder,
             dim,
+            lexical,
+            vectors,
         )
         if made is None:
             row = await connection.fetchrow(
@@ -67,6 +80,8 @@ async def create_generation(connection: "AnyConnection", name: str, chunker: str
 async def make_table(connection: "AnyConnection", name: str, dim: int) -> None:
     """Make the table of a generation, unless it is there.
 
+    One whose vectors are searched in OpenSearch has no index of vectors: it only costs time at each write.
+
     Args:
         connection: a connection of asyncpg to a migrated database.
         name: of the generation.
@@ -80,12 +95,15 @@ async def make_table(connection: "AnyConnection", name: str, dim: int) -> None:
     if await connection.fetchval("SELECT to_regclass($1) IS NULL", table):
         template = files("schemas.postgres").joinpath("generation.sql").read_text("utf-8")
         await connection.execute(template.format(table=table, dim=dim))
+        vectors = await connection.fetchval("SELECT vectors FROM generations WHERE generation = $1", name)
+        if vectors not in (None, "pgvector"):
+            await connection.execute(f"DROP INDEX {table}_by_embedding")
 
 
 async def drop_table(connection: "AnyConnection", name: str) -> None:
     """Drop the table of a generation and forget what it served. Idempotent."""
     await connection.execute(f"DROP TABLE IF EXISTS {chunks_table(name)}")
-    for table in ("live", "reissues", "lexical_views"):
+    for table in ("live", "sunk", "reissues", "lexical_views"):
         await connection.execute(f"DELETE FROM {table} WHERE generation = $1", name)
 
 

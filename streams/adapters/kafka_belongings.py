@@ -35,6 +35,8 @@ class KafkaBelongings:
     async def drop(self, generation: Generation, *, chunks_too: bool) -> None:
         """See `Belongings.drop`."""
         groups = [f"rag.embed.{generation.name}", f"rag.index.{generation.name}"]
+        if generation.in_opensearch:
+            groups.append(f"rag.index.{generation.name}.opensearch")
         topics = [EMBEDDINGS.named(generation.name).name]
         if chunks_too:
             groups.append(f"rag.chunk.{generation.chunker}")

@@ -71,6 +71,7 @@ class LexicalViews:
 
     def forget_all_but(self, chunkers: Collection[str]) -> None:
         """Remove the folders of views that nobody needs any more, whatever is open now."""
-        for folder in self.folder.iterdir():
+        # it is made with the first view, which generations in OpenSearch do not have
+        for folder in self.folder.iterdir() if self.folder.exists() else ():
             if folder.is_dir() and folder.name.removesuffix(ANEW) not in {*chunkers, *self._followed}:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -1,5 +1,6 @@
 """Connects to OpenSearch, and says what the runtime does about its failures."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Final
@@ -25,6 +26,8 @@ def open_client(settings: OpensearchSettings) -> AsyncOpenSearch:
     """
     if not settings.opensearch_url:
         raise Fatal("HEADRACE_OPENSEARCH_URL is empty; set it to the address of OpenSearch, as https://host:9200")
+    # the runtime says what failed, once
+    logging.getLogger("opensearch").setLevel(logging.ERROR)
     user, password = settings.opensearch_user, settings.opensearch_password.get_secret_value()
     return AsyncOpenSearch(
         hosts=[url.strip() for url in settings.opensearch_url.split(",")],

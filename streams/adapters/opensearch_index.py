@@ -161,10 +161,18 @@ class OpensearchIndex:
             )
         return int(done["deleted"])
 
-    async def documents(self, *, page_entries: int = _PAGE) -> AsyncIterator[Indexed]:
-        """Yield what can be found of each document, deleted ones too, in the order of their keys, as of one moment."""
+    async def documents(
+        self, keys: Collection[DocumentKey] | None = None, *, page_entries: int = _PAGE
+    ) -> AsyncIterator[Indexed]:
+        """Yield what can be found of each document, deleted ones too, in the order of their keys, as of one moment.
+
+        Args:
+            keys: only of these, 65,536 at most; None: of all.
+            page_entries: read with one request.
+        """
+        query = {"match_all": {}} if keys is None else {"terms": {"key": [str(key) for key in keys]}}
         entries: list[Mapping[str, Any]] = []
-        async for page in self._pages(page_entries):
+        async for page in self._pages(query, page_entries):
             # the last document of a page may go on in the next one
             entries += page
             documents = [list(group) for _, group in groupby(entries, lambda entry: entry["key"])]
@@ -174,7 +182,7 @@ class OpensearchIndex:
         if entries:
             yield _indexed(entries)
 
-    async def _pages(self, size: int) -> AsyncIterator[list[Mapping[str, Any]]]:
+    async def _pages(self, query: Mapping[str, Any], size: int) -> AsyncIterator[list[Mapping[str, Any]]]:
         with asking():
             opened = await self.client.create_pit(index=self.name, params={"keep_alive": _PIT_KEPT})
             after: Sequence[Any] | None = None
@@ -182,6 +190,7 @@ class OpensearchIndex:
                 while True:
                     body = {
                         "size": size,
+                        "query": query,
                         "pit": {"id": opened["pit_id"], "keep_alive": _PIT_KEPT},
                         "sort": [{"key": "asc"}, {"chunk": {"order": "asc", "missing": "_first"}}],
                         "_source": ["key", "chunk", "version", "deleted"],

@@ -16,6 +16,8 @@ from streams.ports import Candidate, Vectors
 
 CANDIDATES_MIN: Final = 100
 """Neighbours that the graph of each segment is searched for, so that the first few are the right ones."""
+SEARCH_TIMEOUT_S: Final = 3.0
+"""As long as a part may take to answer before it counts as away."""
 LIMIT_MAX: Final = 10_000
 """OpenSearch's own bound, of both searches."""
 
@@ -86,5 +88,5 @@ async def _found(
         "track_total_hits": False,
     }
     with asking():
-        answer = await ranker.client.search(index=ranker.index, body=body)
+        answer = await ranker.client.search(index=ranker.index, body=body, params={"request_timeout": SEARCH_TIMEOUT_S})
     return [(ChunkId(hit["fields"]["chunk"][0]), hit["_score"]) for hit in answer["hits"]["hits"]]

@@ -8,7 +8,7 @@ from streams.adapters.postgres import Pool, lend
 from streams.errors import Fatal
 from streams.ports import Generation
 
-COLUMNS: Final = "generation AS name, chunker, embedder, coalesce(dim, 0) AS dim, state"
+COLUMNS: Final = "generation AS name, chunker, embedder, coalesce(dim, 0) AS dim, state, lexical, vectors"
 
 
 def generation_of(row: Any) -> Generation:

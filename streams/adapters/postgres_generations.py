@@ -21,11 +21,13 @@ WHERE alias = $1 AND state IN ('asked', 'moved') ORDER BY asked_at LIMIT 1
 # a switch $2 to generation $1
 _MISSING: Final = """
 FROM documents d
+JOIN generations g ON g.generation = $1
 LEFT JOIN live l ON l.generation = $1 AND (l.tenant, l.document) = (d.tenant, d.document)
+LEFT JOIN sunk s ON g.in_opensearch AND s.generation = $1 AND (s.tenant, s.document) = (d.tenant, d.document)
 WHERE d.latest_version > 0
   AND coalesce(d.accepted_at, d.updated_at) <= (SELECT asked_at FROM switches WHERE id = $2)
-  AND l.version IS DISTINCT FROM d.latest_version
-  AND NOT (d.deleted AND l.version IS NULL)
+  AND NOT (coalesce(l.version = d.latest_version, d.deleted)
+           AND (NOT g.in_opensearch OR coalesce(s.version = d.latest_version, d.deleted)))
   AND NOT (d.status = 'failed' AND d.status_version = d.latest_version)
 """
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from schemas.events import DocumentEmbedded
-from streams.ports import Sink
+from streams.ports import Sink, SunkVersions
 from streams.progress import place_of
 from streams.runtime.record import Flush, Inbound, Outbound
 
@@ -17,20 +17,25 @@ OPENSEARCH: Final = "opensearch"
 class IndexOpensearch:
     """The handler of an embeddings topic, beside that of Postgres.
 
-    Which version is live is said in Postgres alone, so this stage says nothing of its progress.
+    Which version is live is said by the index stage alone; this one notes what stands in the sink, which a switch
+    waits for.
 
     Attributes:
         sink: where chunks and vectors go.
+        versions: what stands there.
     """
 
     sink: Sink
+    versions: SunkVersions
 
     async def __call__(self, record: Inbound[DocumentEmbedded]) -> AsyncIterator[Outbound | Flush]:
         """Write behind the fence; a version that is older than what is held changes nothing."""
         key, version = place_of(record)
         if record.event is None:
-            await self.sink.remove(key, version)
+            written = await self.sink.remove(key, version)
         else:
-            await self.sink.replace(record.event)
+            written = await self.sink.replace(record.event)
+        if written:
+            await self.versions.sunk(key, version)
         return
         yield

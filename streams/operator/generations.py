@@ -1,7 +1,7 @@
 """Carries out what is wanted of index generations: makes them, moves the alias, and drops what they owned."""
 
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Protocol
 
 import structlog
@@ -147,19 +147,38 @@ class GenerationRows(Protocol):
 
 
 class Belongings(Protocol):
-    """Topics and consumer groups of generations. Methods raise `Transient` when Kafka is away."""
+    """What generations own in one store: topics and consumer groups, or an index. Methods raise `Transient` when it is
+    away."""
 
     async def make(self, generation: Generation) -> None:
-        """Make the topics that it reads and writes. Idempotent."""
+        """Make what it reads and writes. Idempotent.
+
+        Raises:
+            Fatal: there is no such store.
+        """
         ...
 
     async def drop(self, generation: Generation, *, chunks_too: bool) -> None:
-        """Drop its groups and its topic of embeddings; the topic of chunks and its group as well if nobody needs them.
+        """Drop what is its own, and its chunks as well if nobody needs them. Idempotent.
 
         Raises:
             InUse: a worker still reads for it.
+            Fatal: there is no such store.
         """
         ...
+
+
+class NoOpensearch:
+    """`Belongings` where there is no OpenSearch."""
+
+    async def make(self, generation: Generation) -> None:
+        """See `Belongings.make`."""
+        if generation.in_opensearch:
+            raise Fatal("HEADRACE_OPENSEARCH_URL is empty; set it for the worker with the operator stage")
+
+    async def drop(self, generation: Generation, *, chunks_too: bool) -> None:
+        """See `Belongings.drop`."""
+        await self.make(generation)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -168,7 +187,8 @@ class CarryOut:
 
     Attributes:
         rows: what is wanted.
-        belongings: topics and groups.
+        belongings: what it owns in each store; those that have readers first, so that nobody writes to a later one any
+            more when it is dropped there.
         dimension: returns how long the vectors of an embedder are.
         check_chunker: raises `Fatal` for a chunker that there is not.
         moved: called once the alias has moved.
@@ -176,7 +196,7 @@ class CarryOut:
     """
 
     rows: GenerationRows
-    belongings: Belongings
+    belongings: Sequence[Belongings]
     dimension: Callable[[str], Awaitable[int]]
     check_chunker: Callable[[str], object]
     moved: Callable[[], Awaitable[None]]
@@ -200,7 +220,8 @@ class CarryOut:
         try:
             self.check_chunker(generation.chunker)
             dim = await self.dimension(generation.embedder)
-            await self.belongings.make(generation)
+            for store in self.belongings:
+                await store.make(replace(generation, dim=dim))
             await self.rows.made(generation.name, dim)
         except (Fatal, Unprocessable, ValueError) as error:
             await self.rows.failed(generation.name, str(error))
@@ -265,8 +286,10 @@ class CarryOut:
             return
         chunks_too = not await self.rows.chunker_needed(generation.chunker, generation.name)
         try:
-            await self.belongings.drop(generation, chunks_too=chunks_too)
-        except InUse as error:
+            for store in self.belongings:
+                await store.drop(generation, chunks_too=chunks_too)
+        except (InUse, Fatal, Transient) as error:
+            # what waits must not hold up the next one
             await self.rows.waits(generation.name, str(error))
             return
         await self.rows.dropped(generation.name)

@@ -1,4 +1,6 @@
-"""Whether a lexical view holds what the generation serves: each retrieval worker compares its own when it is asked to.
+"""Whether a lexical view, or an index in OpenSearch, holds what the generation serves.
+
+Each retrieval worker compares what it searches when it is asked to.
 
 | kind | what differs |
 | --- | --- |
@@ -71,7 +73,8 @@ class Held:
 
 
 class OwnView(Protocol):
-    """The lexical view of this process. Methods raise `Transient` where it has stopped or not caught up."""
+    """What this process searches: its own lexical view, or an index in OpenSearch. Methods raise `Transient` where it
+    has stopped, is away or has not caught up."""
 
     async def catch_up(self) -> None:
         """Wait until it can be searched."""
@@ -159,13 +162,13 @@ class CompareView:
     """Compares the view of this process for all verifications that wait for it.
 
     Attributes:
-        view: that is compared.
+        views: that are compared.
         documents: the other side.
         reports: what waits, and where it is told.
         reach_s: longest wait for the view to catch up, s.
     """
 
-    view: OwnView
+    views: Sequence[OwnView]
     documents: ServedDocuments
     reports: ViewReports
     reach_s: float = 60.0
@@ -176,7 +179,8 @@ class CompareView:
         Raises:
             Transient: Postgres is away, or the view has stopped.
         """
-        await self.view.catch_up()
+        for view in self.views:
+            await view.catch_up()
         await self.reports.seen()
 
     async def round(self) -> None:
@@ -194,21 +198,22 @@ class CompareView:
         found: list[Difference] = []
         after = None
         while page := await self.documents.page(after, PAGE):
-            await self._reach_end()
-            held = await self.view.held([key for key, _ in page])
-            for key, served in page:
-                difference = compared(key, served, held.get(key))
-                if difference is not None:
-                    found.append(difference)
+            for view in self.views:
+                await self._reach_end(view)
+                held = await view.held([key for key, _ in page])
+                for key, served in page:
+                    difference = compared(key, served, held.get(key))
+                    if difference is not None:
+                        found.append(difference)
             after = page[-1][0]
         return found
 
-    async def _reach_end(self) -> None:
+    async def _reach_end(self, view: OwnView) -> None:
         try:
             async with asyncio.timeout(self.reach_s):
-                await self.view.reach_end()
+                await view.reach_end()
         except TimeoutError as error:
-            raise Transient(f"the lexical view has not caught up within {self.reach_s:.0f} s") from error
+            raise Transient(f"what is searched has not caught up within {self.reach_s:.0f} s") from error
 
 
 def compared(key: DocumentKey, served: Served, held: Held | None) -> Difference | None:

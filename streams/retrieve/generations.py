@@ -127,4 +127,6 @@ def _unchanging(generation: Generation) -> Generation:
         chunker=generation.chunker,
         embedder=generation.embedder,
         dim=generation.dim,
+        lexical=generation.lexical,
+        vectors=generation.vectors,
     )

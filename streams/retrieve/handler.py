@@ -1,7 +1,7 @@
 """Answers a question with the evidence for it: rankers propose, the serving fence decides what may be shown."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from schemas import conditions
 from schemas.events import Evidence, EvidenceRetrieved, Filters, QueryAsked, Reply
 from schemas.topics import ANSWERS, RETRIEVALS
-from streams.errors import Unprocessable
+from streams.errors import Transient, Unprocessable
 from streams.ports import Candidate, Clock, DenseRanker, LexicalRanker, Passage, PassageStore, QuestionVectors, Vectors
 from streams.retrieve.fusion import DENSE, LEXICAL, Fused, fuse
 from streams.runtime.record import FLUSH, Flush, Inbound, Outbound
@@ -22,9 +22,13 @@ HYBRID = "hybrid"
 class Retrieve:
     """Finds evidence; a broken ranker fails the whole question, because half a search would look like a whole one.
 
+    One that is `dispensable` fails it only where no other one was asked: the reader is told what it was found without.
+
     Attributes:
         depth: candidates asked of each ranker at first; more are asked where the fence leaves fewer than `top_k`.
         depth_max: most candidates asked of each ranker.
+        dispensable: rankers in a store that may be away while the others answer.
+        on_without: told of each ranker that a question was answered without.
     """
 
     vectors: QuestionVectors
@@ -34,6 +38,8 @@ class Retrieve:
     clock: Clock
     depth: int = 100
     depth_max: int = 3200
+    dispensable: frozenset[str] = frozenset()
+    on_without: Callable[[str], None] = lambda ranker: None
 
     async def __call__(self, record: Inbound[QueryAsked]) -> AsyncIterator[Outbound | Flush]:
         """Yield the sources (or the hits of a bare search) for the reader, then the evidence for `generate`.
@@ -45,7 +51,9 @@ class Retrieve:
         question, started_ms = record.event, self.clock.now_ms()
         if question is None or started_ms >= question.deadline_ms:
             return
-        evidence = await self._evidence(question)
+        evidence, without = await self._evidence(question)
+        for ranker in without:
+            self.on_without(ranker)
         elapsed_ms = float(self.clock.now_ms() - started_ms)
         key = question.query.encode()
         shown = [replace(found, sentences=[], sentence_scores=[]) for found in evidence]
@@ -57,6 +65,7 @@ class Retrieve:
             seq=0,
             evidence=shown,
             elapsed_ms=elapsed_ms,
+            without=without,
         )
         yield Outbound(topic=ANSWERS, key=key, event=reply, partition=question.reply_partition)
         if question.kind != "answer":
@@ -75,31 +84,47 @@ class Retrieve:
             user=question.user,
             retrieve_ms=elapsed_ms,
             groups=question.filters.groups,
+            without=without,
         )
         yield Outbound(topic=RETRIEVALS, key=key, event=found)
 
-    async def _evidence(self, question: QueryAsked) -> list[Evidence]:
+    async def _evidence(self, question: QueryAsked) -> tuple[list[Evidence], list[str]]:
+        """Return the evidence, best first, and the rankers that it was found without."""
         rankers = _rankers(question.rankers)
         _check_condition(question.filters)
         vector = await self.vectors.vector(question.tenant, question.text)
         depth = max(self.depth, 2 * question.top_k)
         while True:
-            rankings = dict(zip(rankers, await self._rank(rankers, question, vector, depth), strict=True))
+            rankings = await self._rank(rankers, question, vector, depth)
             shown = await self._behind_the_fence(fuse(rankings), question)
             exhausted = all(len(candidates) < depth for candidates in rankings.values())
             if len(shown) >= question.top_k or exhausted or depth >= self.depth_max:
-                return [_evidence(fused, passage, vector) for fused, passage in shown]
+                without = [ranker for ranker in rankers if ranker not in rankings]
+                return [_evidence(fused, passage, vector) for fused, passage in shown], without
             depth = min(4 * depth, self.depth_max)
 
     async def _rank(
         self, rankers: Sequence[str], question: QueryAsked, vector: Vectors, depth: int
-    ) -> list[list[Candidate]]:
+    ) -> dict[str, list[Candidate]]:
+        """Ask the rankers; those that are missing are dispensable and away."""
         tenant, filters = question.tenant, question.filters
         searches = {
             DENSE: lambda: self.dense.nearest(tenant, vector, filters, depth),
             LEXICAL: lambda: self.lexical.matching(tenant, question.text, filters, depth),
         }
-        return await asyncio.gather(*(searches[name]() for name in rankers))
+        answers = await asyncio.gather(*(searches[name]() for name in rankers), return_exceptions=True)
+        found: dict[str, list[Candidate]] = {}
+        failures: list[BaseException] = []
+        for name, answer in zip(rankers, answers, strict=True):
+            if not isinstance(answer, BaseException):
+                found[name] = answer
+            elif isinstance(answer, Transient) and name in self.dispensable:
+                failures.append(answer)
+            else:
+                raise answer
+        if not found:
+            raise failures[0]
+        return found
 
     async def _behind_the_fence(self, fused: Sequence[Fused], question: QueryAsked) -> list[tuple[Fused, Passage]]:
         """Return the best `top_k` that may be shown, read in slices so that the usual question reads few rows."""

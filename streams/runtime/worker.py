@@ -82,7 +82,7 @@ async def run_worker(
     """Run stages until the process is told to stop, or cannot go on.
 
     Args:
-        stages: what to run; every group at most once.
+        stages: what to run; every group at most once. Without any it waits until it is told to stop.
         kafka: how to reach Kafka; the topics exist already.
         publisher: sends what handlers yield.
         blobs: store of values over 1 MiB.
@@ -168,6 +168,8 @@ async def _run(
             on_ready()
         for app in apps:
             group.create_task(watch(app, admin, observer, outages))
+        if not apps:
+            await asyncio.Event().wait()
 
 
 async def _fail_with(app: StageApp) -> None:

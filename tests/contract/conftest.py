@@ -38,7 +38,7 @@ async def pool(dsn: str) -> "AsyncIterator[asyncpg.Pool[Any]]":
     """Connections to the database, whose documents and questions are gone."""
     pool = await open_pool(PostgresSettings.model_validate({"postgres_dsn": dsn}))
     await pool.execute(
-        "TRUNCATE documents, live, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters, holders, "
+        "TRUNCATE documents, live, sunk, queries, idempotency_keys, gateways, evals, chunks_g1, dead_letters, holders, "
         "rebuilds, verifications, findings, lexical_views, view_answers, reissues, gates, gate_results, shadows"
     )
     yield pool

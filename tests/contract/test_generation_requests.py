@@ -12,7 +12,8 @@ from gateway.ports import GenerationRows
 from streams.adapters.postgres_generations import PostgresGenerations
 from tests.doubles.generation_rows import MemoryGenerationRows
 
-FIELDS = {"name", "chunker", "embedder", "dim", "state", "why", "created_at", "serving", "shadow_share"}
+FIELDS = {"name", "chunker", "embedder", "lexical", "vectors", "dim", "state", "why", "created_at", "serving"}
+FIELDS |= {"shadow_share"}
 SWITCH_FIELDS = {
     "id",
     "generation",
@@ -93,12 +94,12 @@ async def states(bench: Bench) -> list[tuple[str, str]]:
 
 async def following(bench: Bench, *names: str) -> None:
     for name in names:
-        assert await bench.rows.ask(name, chunker="tokens", embedder="e")
+        assert await bench.rows.ask(name, chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
         await bench.made(name, 8)
 
 
 async def test_one_that_is_asked_for_has_no_dimension_until_it_is_made(bench: Bench) -> None:
-    assert await bench.rows.ask("g2", chunker="tokens", embedder="e")
+    assert await bench.rows.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     asked = await bench.rows.find("g2")
     assert asked is not None
     assert {*asked} == FIELDS
@@ -125,10 +126,10 @@ async def test_they_are_listed_the_oldest_first_and_one_of_them_answers(bench: B
 
 async def test_a_name_is_used_once_and_for_all(bench: Bench) -> None:
     await following(bench, "g2")
-    assert not await bench.rows.ask("g2", chunker="other", embedder="other")
+    assert not await bench.rows.ask("g2", chunker="other", embedder="other", lexical="tantivy", vectors="pgvector")
     assert await bench.rows.change("g2", "dropped", from_states=("following",))
 
-    assert not await bench.rows.ask("g2", chunker="other", embedder="other")
+    assert not await bench.rows.ask("g2", chunker="other", embedder="other", lexical="tantivy", vectors="pgvector")
     kept = await bench.rows.find("g2")
     assert kept is not None
     assert (kept["chunker"], kept["state"]) == ("tokens", "dropped")
@@ -144,7 +145,7 @@ async def test_a_state_changes_only_from_those_that_are_named(bench: Bench) -> N
 
 
 async def test_why_it_failed_is_forgotten_when_its_state_changes(bench: Bench) -> None:
-    await bench.rows.ask("g2", chunker="tokens", embedder="e")
+    await bench.rows.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     await bench.failed("g2", "no such embedder")
     failed = await bench.rows.find("g2")
     assert failed is not None
@@ -240,7 +241,7 @@ async def test_a_generation_without_documents_covers_none(bench: Bench) -> None:
 
 
 async def test_a_share_is_given_to_what_holds_documents_and_does_not_answer(bench: Bench) -> None:
-    assert await bench.rows.ask("g2", chunker="tokens", embedder="e")
+    assert await bench.rows.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     assert not await bench.rows.shadow("g2", 0.5)
     await bench.made("g2", 8)
 

@@ -10,7 +10,9 @@ from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.adapters.postgres_generations import PostgresGenerations
 from streams.adapters.postgres_shadows import PostgresShadows
+from streams.adapters.postgres_sunk import PostgresSunk
 from streams.operator.generations import Missing, Readers, Switch
+from tests.contract.factories import key_of
 
 pytestmark = pytest.mark.integration
 Pool = asyncpg.Pool
@@ -59,8 +61,8 @@ async def switch_to(gateway: PostgresGenerationRows, operator: PostgresGeneratio
 async def test_one_that_is_asked_for_is_made_and_then_held(pool: "Pool[Any]") -> None:
     gateway, operator, catalogue = sides(pool)
 
-    assert await gateway.ask("g2", chunker="tokens", embedder="e")
-    assert not await gateway.ask("g2", chunker="tokens", embedder="e")
+    assert await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
+    assert not await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     [asked] = await operator.wanted("asked")
     assert (asked.name, asked.chunker, asked.dim, asked.state) == ("g2", "tokens", 0, "asked")
     assert [each.name for each in await catalogue.held()] == ["g1"]
@@ -74,7 +76,7 @@ async def test_one_that_is_asked_for_is_made_and_then_held(pool: "Pool[Any]") ->
 
 async def test_only_what_does_not_answer_and_is_not_about_to_changes_its_state(pool: "Pool[Any]") -> None:
     gateway, operator, _ = sides(pool)
-    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     await operator.made("g2", 8)
 
     assert not await gateway.change("g1", "paused", from_states=("following",))
@@ -89,7 +91,7 @@ async def test_only_what_does_not_answer_and_is_not_about_to_changes_its_state(p
 
 async def test_a_switch_waits_for_what_was_accepted_before_it_and_is_not_covered(pool: "Pool[Any]") -> None:
     gateway, operator, _ = sides(pool)
-    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     await operator.made("g2", 8)
     for document, deleted in (("covered", False), ("behind", False), ("missing", False), ("gone", True)):
         await accept(pool, document, age_s=60, deleted=deleted)
@@ -118,9 +120,56 @@ async def test_a_switch_waits_for_what_was_accepted_before_it_and_is_not_covered
     assert (progress["n_documents"], progress["n_covered"], progress["n_failed"]) == (6, 2, 1)
 
 
+async def test_a_document_is_covered_once_opensearch_holds_it_too(pool: "Pool[Any]") -> None:
+    gateway, operator, catalogue = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="opensearch", vectors="pgvector")
+    await operator.made("g2", 8)
+    assert await pool.fetchval("SELECT to_regclass('chunks_g2_by_embedding')") is not None
+    [_, held] = await catalogue.held()
+    shown = await gateway.find("g2")
+    assert shown is not None
+    assert (held.lexical, held.vectors, held.in_opensearch) == ("opensearch", "pgvector", True)
+    assert (shown["lexical"], shown["vectors"]) == ("opensearch", "pgvector")
+    sunk = PostgresSunk(pool=pool, generation="g2")
+    for document, version, deleted in (("both", 2, False), ("behind", 1, False), ("not", 0, False), ("left", 1, True)):
+        await accept(pool, document, age_s=60, deleted=deleted)
+        await serve(pool, "g1", document, 2)
+        await serve(pool, "g2", document, 2)
+        if version:
+            await sunk.sunk(key_of(document), version)
+    await sunk.sunk(key_of("both"), 1)
+    # a delete of what never stood there
+    await accept(pool, "gone", age_s=60, deleted=True)
+    await serve(pool, "g1", "gone", 2)
+    await serve(pool, "g2", "gone", 2)
+    switch = await switch_to(gateway, operator, "g2")
+
+    assert [(await gateway.progress(each))["n_covered"] for each in ("g1", "g2")] == [5, 2]
+    assert await operator.missing(switch) == 3
+    for document in ("behind", "not", "left"):
+        await sunk.sunk(key_of(document), 2)
+    assert await operator.missing(switch) == 0
+    assert (await gateway.progress("g2"))["n_covered"] == 5
+
+    assert await sunk.forget() == 4
+    assert await operator.missing(switch) == 3
+    await sunk.sunk(key_of("both"), 2)
+    await operator.dropped("g2")
+    assert await pool.fetchval("SELECT count(*) FROM sunk") == 0
+
+
+async def test_vectors_that_opensearch_searches_have_no_index_beside_it(pool: "Pool[Any]") -> None:
+    gateway, operator, _ = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="opensearch")
+    await operator.made("g2", 8)
+
+    assert await pool.fetchval("SELECT to_regclass('chunks_g2')") is not None
+    assert await pool.fetchval("SELECT to_regclass('chunks_g2_by_embedding')") is None
+
+
 async def test_the_alias_moves_once_and_statuses_follow(pool: "Pool[Any]") -> None:
     gateway, operator, catalogue = sides(pool)
-    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     await operator.made("g2", 8)
     await accept(pool, "silent", age_s=60)
     await serve(pool, "g2", "silent", 2)
@@ -143,7 +192,7 @@ async def test_the_alias_moves_once_and_statuses_follow(pool: "Pool[Any]") -> No
 
 async def test_what_is_paused_meanwhile_does_not_answer(pool: "Pool[Any]") -> None:
     gateway, operator, catalogue = sides(pool)
-    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     await operator.made("g2", 8)
     switch = await switch_to(gateway, operator, "g2")
     await pool.execute("UPDATE generations SET state = 'paused' WHERE generation = 'g2'")
@@ -164,7 +213,7 @@ async def test_readers_are_those_that_were_seen_lately(pool: "Pool[Any]") -> Non
 
 async def test_a_dropped_one_leaves_its_name_and_nothing_else(pool: "Pool[Any]") -> None:
     gateway, operator, catalogue = sides(pool)
-    await gateway.ask("g2", chunker="structure", embedder="e")
+    await gateway.ask("g2", chunker="structure", embedder="e", lexical="tantivy", vectors="pgvector")
     await operator.made("g2", 8)
     await serve(pool, "g2", "kept", 1)
     await serve(pool, "g1", "kept", 1)
@@ -177,12 +226,12 @@ async def test_a_dropped_one_leaves_its_name_and_nothing_else(pool: "Pool[Any]")
     assert await pool.fetchval("SELECT to_regclass('chunks_g2')") is None
     assert await pool.fetchval("SELECT array_agg(generation) FROM live") == ["g1"]
     assert [each.name for each in await catalogue.held()] == ["g1"]
-    assert not await gateway.ask("g2", chunker="tokens", embedder="e")
+    assert not await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
 
 
 async def test_a_share_of_the_questions_begins_now_and_what_it_found_is_shown(pool: "Pool[Any]") -> None:
     gateway, operator, _ = sides(pool)
-    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     assert not await gateway.shadow("g2", 0.5)
     await operator.made("g2", 8)
     assert (await gateway.progress("g2"))["shadow"] is None
@@ -209,7 +258,7 @@ async def test_a_share_of_the_questions_begins_now_and_what_it_found_is_shown(po
 
 async def test_shadows_go_with_their_generation(pool: "Pool[Any]") -> None:
     gateway, operator, _ = sides(pool)
-    await gateway.ask("g2", chunker="tokens", embedder="e")
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
     await operator.made("g2", 8)
     await gateway.shadow("g2", 1.0)
     await pool.execute("INSERT INTO shadows (generation, query, base, lease_until) VALUES ('g2', $1, 'g1', now())", ID)

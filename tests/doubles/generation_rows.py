@@ -8,8 +8,11 @@ from typing import Any, Literal
 import uuid_utils
 
 
-def _row(name: str, chunker: str, embedder: str, state: str) -> dict[str, Any]:
+def _row(
+    name: str, chunker: str, embedder: str, state: str, lexical: str = "tantivy", vectors: str = "pgvector"
+) -> dict[str, Any]:
     made = {"name": name, "chunker": chunker, "embedder": embedder, "state": state, "why": None}
+    made |= {"lexical": lexical, "vectors": vectors}
     return made | {"dim": None if state == "asked" else 4, "created_at": datetime.now(UTC), "shadow_share": 0.0}
 
 
@@ -41,10 +44,10 @@ class MemoryGenerationRows:
         none = {"n_documents": 0, "n_covered": 0, "n_failed": 0, "documents_per_s": 0.0, "n_workers": 0, "n_ready": 0}
         return none | {"shadow": None} | self.progresses.get(name, {})
 
-    async def ask(self, name: str, *, chunker: str, embedder: str) -> bool:
+    async def ask(self, name: str, *, chunker: str, embedder: str, lexical: str, vectors: str) -> bool:
         if name in self.rows:
             return False
-        self.rows[name] = _row(name, chunker, embedder, "asked")
+        self.rows[name] = _row(name, chunker, embedder, "asked", lexical, vectors)
         return True
 
     async def change(self, name: str, state: str, *, from_states: Sequence[str]) -> bool:

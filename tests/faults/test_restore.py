@@ -324,7 +324,7 @@ def test_every_group_that_writes_to_postgres_is_among_those_that_are_reset() -> 
     stages = Path(__file__).parents[2] / "streams" / "wiring.py"
     known = set(re.findall(r'group=f?"([^"]+)"', stages.read_text()))
 
-    assert known - {group.replace("g1", "{parts.generation.name}") for group in writers(["g1"])} == {
+    assert known - {group.replace("g1", "{parts.generation.name}") for group in writers(["g1"], ["g1"])} == {
         "rag.chunk.{parts.generation.chunker}",
         "rag.embed.{parts.generation.name}",
         "rag.retrieve",

@@ -1,11 +1,12 @@
 """Routes of index generations, over doubles."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.gateway.factories import Gateway
+from tests.gateway.factories import Gateway, gateway_in_memory
 
 MADE = {"name": "g2", "chunker": "tokens", "embedder": "all-MiniLM-L6-v2"}
 
@@ -42,6 +43,22 @@ async def test_a_name_is_used_once(gateway: Gateway) -> None:
 @pytest.mark.parametrize("body", [MADE | {"name": "G 2"}, MADE | {"chunker": ""}, MADE | {"dim": 4}, {"name": "g2"}])
 async def test_what_no_generation_can_be_is_refused(gateway: Gateway, body: dict[str, Any]) -> None:
     assert (await gateway.operator.post("/v1/generations", json=body)).status_code == 422
+
+
+async def test_opensearch_is_for_those_who_have_one(gateway: Gateway, tmp_path: Path) -> None:
+    wanted = MADE | {"lexical": "opensearch", "vectors": "opensearch"}
+
+    refused = await gateway.operator.post("/v1/generations", json=wanted)
+    plain = await gateway.operator.post("/v1/generations", json=MADE)
+    async with gateway_in_memory(tmp_path, opensearch_url="http://127.0.0.1:9200") as other:
+        made = await other.operator.post("/v1/generations", json=wanted)
+    unknown = await gateway.operator.post("/v1/generations", json=MADE | {"lexical": "lucene"})
+
+    assert (refused.status_code, refused.json()["type"]) == (409, "urn:headrace:problem:no_opensearch")
+    assert "HEADRACE_OPENSEARCH_URL" in refused.json()["detail"]
+    assert (plain.json()["lexical"], plain.json()["vectors"]) == ("tantivy", "pgvector")
+    assert (made.status_code, made.json()["lexical"], made.json()["vectors"]) == (202, "opensearch", "opensearch")
+    assert unknown.status_code == 422
 
 
 async def test_only_operators_see_and_change_generations(gateway: Gateway) -> None:

@@ -171,7 +171,7 @@ class Rig:
         verified = await self.answer(Request("POST", "/v1/verifications", {}, key="operator-key"))
         self.made["verified"] = msgspec.json.decode(verified.text)["id"]
         rebuilt = await self.answer(
-            Request("POST", "/v1/generations/g1/rebuild", {"sink": "opensearch"}, key="operator-key")
+            Request("POST", "/v1/generations/g1/rebuild", {"sink": "tantivy"}, key="operator-key")
         )
         self.made["rebuilt"] = msgspec.json.decode(rebuilt.text)["id"]
         for name in GENERATIONS:

@@ -33,6 +33,7 @@ async def test_a_sink_is_rebuilt_once_at_a_time(gateway: Gateway) -> None:
     ("path", "body", "status", "code"),
     [
         ("/v1/generations/none/rebuild", {"sink": "pgvector"}, 404, "no_generation"),
+        ("/v1/generations/g1/rebuild", {"sink": "opensearch"}, 409, "not_held_there"),
         ("/v1/generations/g1/rebuild", {"sink": "faiss"}, 422, "invalid"),
         ("/v1/generations/g1/rebuild", {}, 422, "invalid"),
         ("/v1/generations/g1/rebuild", {"sink": "pgvector", "force": True}, 422, "invalid"),

@@ -4,6 +4,7 @@ import asyncio
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -35,6 +36,19 @@ async def test_what_does_not_answer_is_followed_and_chunked_only_where_nobody_el
     assert await wanted(MemoryCatalogue(rows=rows, answers="g1")) == {
         Work(generation="g2", stages=("embed", "index")),
         Work(generation="g3", stages=("chunk", "embed", "index")),
+    }
+
+
+async def test_opensearch_is_written_by_a_process_of_its_own() -> None:
+    rows = [
+        replace(generation("g1", "structure"), lexical="opensearch"),
+        replace(generation("g2", "structure"), vectors="opensearch"),
+        replace(generation("g3", "structure", "paused"), lexical="opensearch"),
+    ]
+
+    assert await wanted(MemoryCatalogue(rows=rows, answers="g1")) == {
+        Work(generation="g2", stages=("embed", "index")),
+        Work(generation="g2", stages=("index_opensearch",)),
     }
 
 

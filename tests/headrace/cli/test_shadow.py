@@ -10,7 +10,7 @@ MEASURE = {"name": "relevance", "n": 9, "base": 0.5, "candidate": 0.6, "differen
 SHADOW = {"base": "g1", "n": 12, "n_dropped": 3, "n_failed": 1, "overlap": 0.8125, "agreement": 0.75}
 G2: dict[str, Any] = {"name": "g2", "chunker": "tokens", "embedder": "e", "dim": 4, "state": "following", "why": None}
 G2 |= {"serving": False, "n_documents": 9, "n_covered": 9, "n_failed": 0, "documents_per_s": 0.0, "eta_s": None}
-G2 |= {"n_workers": 1, "n_ready": 1, "shadow_share": 0.0, "shadow": None}
+G2 |= {"n_workers": 1, "n_ready": 1, "shadow_share": 0.0, "shadow": None, "lexical": "tantivy", "vectors": "pgvector"}
 
 
 def test_a_share_is_sent_and_what_it_found_is_shown(fake: FakeGateway, headrace: Headrace) -> None:

@@ -1,14 +1,14 @@
 """What is wanted of generations is carried out, on doubles."""
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import pytest
 
 from schemas.ids import DocumentId, DocumentKey, Tenant
 from streams.errors import Fatal, Transient
-from streams.operator.generations import CarryOut, Missing, Readers, Switch
+from streams.operator.generations import Belongings, CarryOut, Missing, NoOpensearch, Readers, Switch
 from streams.ports import Generation
 from tests.doubles.belongings import MemoryBelongings
 
@@ -96,8 +96,33 @@ class Lane:
         return 1
 
 
+@dataclass(kw_only=True)
+class Indices:
+    """`Belongings` of those that are searched in OpenSearch; `away` says why it does not answer."""
+
+    rows: Rows
+    away: str = ""
+
+    async def make(self, generation: Generation) -> None:
+        if self.away:
+            raise Transient(self.away)
+        self.rows.told.append(f"index of {generation.name}, dim {generation.dim}")
+
+    async def drop(self, generation: Generation, *, chunks_too: bool) -> None:
+        if self.away:
+            raise Transient(self.away)
+        self.rows.told.append(f"index of {generation.name} gone")
+
+
 async def carried_out(
-    rows: Rows, *, in_use: str = "", why: str = "", away: str = "", lane: Lane | None = None, rounds: int = 1
+    rows: Rows,
+    *,
+    in_use: str = "",
+    why: str = "",
+    away: str = "",
+    lane: Lane | None = None,
+    rounds: int = 1,
+    others: Sequence[Belongings] = (),
 ) -> list[str]:
     failures = [Transient(away)] if away else []
 
@@ -117,7 +142,7 @@ async def carried_out(
 
     carry_out = CarryOut(
         rows=rows,
-        belongings=MemoryBelongings(groups={in_use: 1}, told=rows.told),
+        belongings=[MemoryBelongings(groups={in_use: 1}, told=rows.told), *others],
         dimension=dimension,
         check_chunker=lambda name: None,
         moved=moved,
@@ -237,3 +262,36 @@ async def test_chunks_that_another_generation_reads_are_kept(needed: bool) -> No
     told = await carried_out(Rows(ready=(), dropping=[generation("g2")], needed=needed))
 
     assert told == [f"topics of g2 gone, chunks too: {not needed}", "dropped g2"]
+
+
+async def test_an_index_is_made_for_the_vectors_of_the_embedder_and_dropped_once_nobody_writes() -> None:
+    made, dropping = Rows(asked=[generation("g2")]), Rows(ready=(), dropping=[generation("g2")])
+
+    assert await carried_out(made, others=[Indices(rows=made)]) == [
+        "topics of g2",
+        "index of g2, dim 384",
+        "made g2 384",
+    ]
+    assert await carried_out(dropping, others=[Indices(rows=dropping)]) == [
+        "topics of g2 gone, chunks too: True",
+        "index of g2 gone",
+        "dropped g2",
+    ]
+
+
+async def test_a_store_that_is_away_is_waited_for_and_holds_up_no_other_generation() -> None:
+    asked = Rows(asked=[generation("g2")])
+    dropping = Rows(ready=(), dropping=[generation("g2")], asked=[generation("g3")])
+
+    assert (await carried_out(asked, others=[Indices(rows=asked, away="no route")]))[-1] == "waits g2: no route"
+    told = await carried_out(dropping, others=[Indices(rows=dropping, away="no route")])
+    assert [each for each in told if each.startswith("waits")] == ["waits g2: no route", "waits g3: no route"]
+
+
+async def test_without_opensearch_nothing_is_made_that_is_searched_there() -> None:
+    asked = Rows(asked=[generation("g2"), replace(generation("g3"), vectors="opensearch")])
+
+    told = await carried_out(asked, others=[NoOpensearch()])
+
+    assert "made g2 384" in told
+    assert told[-1].startswith("failed g3: HEADRACE_OPENSEARCH_URL is empty")

@@ -40,7 +40,7 @@ def test_a_view_differs_where_it_does_not_hold_what_is_live(
 def bench(view: MemoryView, *served: tuple[str, Served]) -> tuple[CompareView, MemoryViews]:
     views = MemoryViews(waiting=["first", "second"])
     compare = CompareView(
-        view=view,
+        views=[view],
         documents=MemoryServed(rows={key_of(name): each for name, each in served}),
         reports=MemoryViewReports(views=views, worker="w"),
     )

@@ -89,6 +89,14 @@ async def outcome(retrieve: Retrieve, record: Inbound[QueryAsked]) -> list[Outbo
     return [out async for out in retrieve(record)]
 
 
+def events(outputs: list[Outbound | Flush]) -> tuple[Reply, EvidenceRetrieved]:
+    """Return what the reader and what `generate` gets."""
+    reply, _, found = outputs
+    assert isinstance(reply, Outbound) and isinstance(reply.event, Reply)
+    assert isinstance(found, Outbound) and isinstance(found.event, EvidenceRetrieved)
+    return reply.event, found.event
+
+
 async def evidence(retrieve: Retrieve, record: Inbound[QueryAsked]) -> list[Evidence]:
     out = (await outcome(retrieve, record))[0]
     assert isinstance(out, Outbound)
@@ -210,3 +218,25 @@ async def test_one_broken_ranker_fails_the_whole_question() -> None:
 
     with pytest.raises(Transient, match="the index is away"):
         await outcome(stack.retrieve(lexical=BrokenRanker()), asked())
+
+
+async def test_a_dispensable_ranker_that_is_away_is_named_to_the_reader() -> None:
+    stack, told = Stack(), list[str]()
+    await stack.index(1, {"the turbine": EAST})
+    retrieve = stack.retrieve(lexical=BrokenRanker(), dispensable=frozenset({"lexical"}), on_without=told.append)
+
+    reply, found = events(await outcome(retrieve, asked()))
+
+    assert [each.text for each in reply.evidence or ()] == ["the turbine"]
+    assert (reply.without, found.without, told) == (["lexical"], ["lexical"], ["lexical"])
+    [whole, _] = events(await outcome(stack.retrieve(dispensable=frozenset({"lexical"})), asked()))
+    assert whole.without == []
+
+
+async def test_a_dispensable_ranker_is_needed_where_no_other_was_asked() -> None:
+    stack = Stack()
+    await stack.index(1, {"the turbine": EAST})
+    retrieve = stack.retrieve(lexical=BrokenRanker(), dispensable=frozenset({"lexical"}))
+
+    with pytest.raises(Transient, match="the index is away"):
+        await outcome(retrieve, asked(rankers=["lexical"]))
