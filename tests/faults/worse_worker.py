@@ -117,8 +117,16 @@ def _hasty(handler: Any, _: Parts) -> Any:
 
 
 def _remembering(handler: Any, _: Parts) -> Any:
-    memory = Remembering(dense=handler.dense, store=handler.passages)
-    return replace(handler, dense=memory, passages=memory)
+    remembering: dict[str, Any] = {}
+
+    async def search(generation: str) -> Any:
+        if generation not in remembering:
+            sound = await handler.handler(generation)
+            memory = Remembering(dense=sound.dense, store=sound.passages)
+            remembering[generation] = replace(sound, dense=memory, passages=memory)
+        return remembering[generation]
+
+    return replace(handler, handler=search)
 
 
 def _endless(handler: Any, _: Parts) -> Any:
