@@ -9,6 +9,9 @@ import asyncpg
 from backbone.postgres import ACQUIRE_TIMEOUT_S, is_away
 from streams.errors import Transient
 
+_LOSABLE = "chunks_"
+"""How the tables begin that can be rebuilt; without another one, something is wrong with this code or its database."""
+
 Pool = asyncpg.Pool
 Connection = asyncpg.pool.PoolConnectionProxy
 
@@ -18,11 +21,16 @@ async def lend(pool: "Pool[Any]") -> "AsyncIterator[Connection[Any]]":
     """Lend a connection; every statement outside a transaction commits by itself.
 
     Raises:
-        Transient: Postgres is away or busy, or all connections of the pool stay taken.
+        Transient: Postgres is away or busy, its pool stays taken, or the table of a generation is gone.
     """
     try:
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
             yield connection
+    except asyncpg.UndefinedTableError as error:
+        if _LOSABLE not in str(error):
+            raise
+        # somebody lost it, and somebody can give it back; till then nothing that needs it is to blame
+        raise Transient(f"a table is gone ({error}); `headrace rebuild --sink pgvector` gives it back") from error
     except Exception as error:
         if is_away(error):
             raise Transient(

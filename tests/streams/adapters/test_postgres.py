@@ -55,3 +55,10 @@ async def test_a_failing_block_rolls_its_transaction_back(pool: "asyncpg.Pool[An
             raise KeyError("guide")
 
     assert await pool.fetchval("SELECT count(*) FROM documents") == 0
+
+
+@pytest.mark.integration
+async def test_a_table_that_is_gone_is_waited_for_and_says_how_it_comes_back(pool: "asyncpg.Pool[Any]") -> None:
+    with pytest.raises(Transient, match="headrace rebuild --sink pgvector"):
+        async with lend(pool) as connection:
+            await connection.fetch("SELECT FROM chunks_lost")
