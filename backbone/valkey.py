@@ -148,7 +148,9 @@ def _client(url: str) -> "Redis":
         url,
         max_connections=_CONNECTIONS,
         timeout=TIMEOUT_S,
-        socket_timeout=TIMEOUT_S,
+        # its calls are timed by `Valkey`; by `asyncio.wait_for`, which redis-py would use, Python 3.11 forgets that a
+        # task was cancelled while it sends, and whoever waits for the task's end waits for ever
+        socket_timeout=None,
         socket_connect_timeout=TIMEOUT_S,
         retry=Retry(NoBackoff(), 0),
     )

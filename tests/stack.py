@@ -125,7 +125,7 @@ class Stack:
                 stdout=log,
                 stderr=log,
             )
-        beside = Beside(url=f"http://127.0.0.1:{port}", process=process)
+        beside = Beside(url=f"http://127.0.0.1:{port}", process=process, log=self.home.log(row.name))
         try:
             if wait:
                 beside.await_ready()
@@ -145,6 +145,11 @@ class Beside:
 
     url: str
     process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        return "\n".join(self.log.read_text().splitlines()[-10:])
 
     def await_ready(self) -> None:
         """Wait until it can be used."""

@@ -141,3 +141,20 @@ async def test_a_stranger_without_the_password_is_refused(valkey: str) -> None:
     async with connected(settings(f"redis://{address}")) as stranger:
         with pytest.raises(ValkeyAway, match="Authentication"):
             await stranger.check()
+
+
+@pytest.mark.integration
+async def test_a_caller_that_is_cancelled_at_any_moment_of_a_call_ends(valkey: str) -> None:
+    async with connected(settings(valkey)) as connection:
+        await connection.put("n", b"1", ttl_s=60)
+        n_cancelled = 0
+        for n_steps in range(30):
+            call = asyncio.create_task(connection.get("n"))
+            for _ in range(n_steps):
+                await asyncio.sleep(0)
+            if not call.cancel():
+                continue
+            n_cancelled += 1
+            with pytest.raises(asyncio.CancelledError):
+                await call
+        assert n_cancelled > 5
