@@ -94,6 +94,20 @@ def is_away(error: BaseException) -> bool:
     return isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError)
 
 
+def raise_if_cancelled(error: BaseException) -> None:
+    """Let a cancellation count that an error stands in the place of.
+
+    A connection is ended where its statement is cancelled, and whoever then ends the transaction on it is told that it
+    is closed. A task that took that for a failure would go on, and who waits for its end would wait for ever.
+
+    Raises:
+        CancelledError: this task is to end.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError from error
+
+
 def _or_end(method: Any) -> Any:
     """Let a method of a connection end that connection where its statement is not waited for to the end."""
 

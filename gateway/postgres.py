@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import asyncpg
 
-from backbone.postgres import is_away
+from backbone.postgres import is_away, raise_if_cancelled
 from gateway.problems import unavailable
 
 FREE_S: Final = 5.0
@@ -27,5 +27,6 @@ async def lend(pool: "asyncpg.Pool[Any]") -> "AsyncIterator[asyncpg.pool.PoolCon
             yield connection
     except Exception as error:
         if is_away(error):
+            raise_if_cancelled(error)
             raise unavailable("Postgres", error) from error
         raise

@@ -2,6 +2,7 @@
 
 * StreamError
   - Transient      try again after a pause; dead-letter when the time for retries runs out
+    - Lost         likewise, but nothing comes back before people have done something
   - Unprocessable  dead-letter at once: no attempt can succeed
   - Fatal          stop the worker: every record would fail here
 
@@ -25,6 +26,10 @@ class Transient(StreamError):
     def __init__(self, message: str = "", *, part: str | None = None) -> None:
         super().__init__(message)
         self.part = part
+
+
+class Lost(Transient):
+    """What was made from the log is gone, and can be made again by who is asked to; the message says how."""
 
 
 class Unprocessable(StreamError):

@@ -6,8 +6,8 @@ from typing import Any
 
 import asyncpg
 
-from backbone.postgres import ACQUIRE_TIMEOUT_S, is_away
-from streams.errors import Transient
+from backbone.postgres import ACQUIRE_TIMEOUT_S, is_away, raise_if_cancelled
+from streams.errors import Lost, Transient
 
 _LOSABLE = "chunks_"
 """How the tables begin that can be rebuilt; without another one, something is wrong with this code or its database."""
@@ -21,7 +21,8 @@ async def lend(pool: "Pool[Any]") -> "AsyncIterator[Connection[Any]]":
     """Lend a connection; every statement outside a transaction commits by itself.
 
     Raises:
-        Transient: Postgres is away or busy, its pool stays taken, or the table of a generation is gone.
+        Transient: Postgres is away or busy, or its pool stays taken.
+        Lost: the table of a generation is gone.
     """
     try:
         async with pool.acquire(timeout=ACQUIRE_TIMEOUT_S) as connection:
@@ -30,9 +31,10 @@ async def lend(pool: "Pool[Any]") -> "AsyncIterator[Connection[Any]]":
         if _LOSABLE not in str(error):
             raise
         # somebody lost it, and somebody can give it back; till then nothing that needs it is to blame
-        raise Transient(f"a table is gone ({error}); `headrace rebuild --sink pgvector` gives it back") from error
+        raise Lost(f"a table is gone ({error}); `headrace rebuild --sink pgvector` gives it back") from error
     except Exception as error:
         if is_away(error):
+            raise_if_cancelled(error)
             raise Transient(
                 f"Postgres is away or busy: {str(error) or type(error).__name__}", part="postgres"
             ) from error

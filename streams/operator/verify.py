@@ -10,7 +10,7 @@ from typing import Any, Final, Protocol
 import structlog
 
 from schemas.ids import DocumentKey
-from streams.errors import Transient
+from streams.errors import Lost, Transient
 from streams.operator.drift import CATCHING_UP, FINDINGS_MAX, Difference, Logged, Stored, differences
 from streams.operator.observer import DriftObserver
 from streams.operator.reissue import reissue
@@ -160,6 +160,8 @@ class Verify:
                     return
                 try:
                     await self._carry_out(asked)
+                except Lost as error:
+                    await self.verifications.finish(asked.id, {}, why=str(error))
                 except Transient:
                     raise
                 except Exception as error:

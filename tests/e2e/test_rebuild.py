@@ -45,9 +45,12 @@ def hall(number: int, bar: int) -> dict[str, Any]:
     return {"id": f"hall-{number}.md", "text": text, "metadata": {"number": number}}
 
 
+def where(stack: Stack) -> tuple[str, ...]:
+    return "--url", stack.url, "--api-key", "operator-key"
+
+
 def rebuilt(stack: Stack, sink: str, *more: str) -> dict[str, Any]:
-    where = ("--url", stack.url, "--api-key", "operator-key")
-    done = CliRunner().invoke(app, ["rebuild", "--sink", sink, "--timeout", "90", "--json", *more, *where])
+    done = CliRunner().invoke(app, ["rebuild", "--sink", sink, "--timeout", "90", "--json", *more, *where(stack)])
     assert done.exit_code == 0, done.output
     return dict(json.loads(done.output))
 
@@ -75,6 +78,9 @@ def test_a_table_that_was_dropped_comes_back_row_for_row_without_the_encoder(own
     before, exact, found = table(own), nearest(own), hits(acme)
     encoded = own.encoded_chunks()
     own.sql("DROP TABLE chunks_g1")
+    refused = CliRunner().invoke(app, ["verify", *where(own)])
+    assert refused.exit_code == 1
+    assert "headrace rebuild --sink pgvector" in " ".join(refused.output.split())
 
     told = rebuilt(own, "pgvector")
 
@@ -122,8 +128,7 @@ def test_a_lexical_view_that_lost_a_document_is_built_anew_beside_itself(own: St
 
 
 def test_a_sink_that_is_not_searched_is_said(own: Stack, acme: Api) -> None:
-    where = ("--url", own.url, "--api-key", "operator-key")
-    done = CliRunner().invoke(app, ["rebuild", "--sink", "opensearch", "--timeout", "60", *where])
+    done = CliRunner().invoke(app, ["rebuild", "--sink", "opensearch", "--timeout", "60", *where(own)])
 
     assert done.exit_code == ExitCode.REFUSED
     assert "not in opensearch" in " ".join(done.output.split())

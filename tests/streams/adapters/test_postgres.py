@@ -1,5 +1,6 @@
 """What the Postgres adapters say when Postgres is away, and when the fault is ours."""
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -62,3 +63,32 @@ async def test_a_table_that_is_gone_is_waited_for_and_says_how_it_comes_back(poo
     with pytest.raises(Transient, match="headrace rebuild --sink pgvector"):
         async with lend(pool) as connection:
             await connection.fetch("SELECT FROM chunks_lost")
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("lent", [lend, transaction])
+async def test_who_is_cancelled_amid_a_statement_ends(pool: "asyncpg.Pool[Any]", lent: Any) -> None:
+    lent_to_it = asyncio.Event()
+
+    async def work() -> None:
+        async with lent(pool) as connection:
+            lent_to_it.set()
+            await connection.execute("SELECT pg_sleep(60)")
+
+    working = asyncio.create_task(work())
+    await lent_to_it.wait()
+    working.cancel()
+
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await working
+
+
+@pytest.mark.integration
+async def test_a_statement_that_takes_too_long_for_its_caller_is_no_cancellation(pool: "asyncpg.Pool[Any]") -> None:
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.2), transaction(pool) as connection:
+            await connection.execute("SELECT pg_sleep(60)")
+    with pytest.raises(Transient):
+        async with transaction(pool) as connection, asyncio.timeout(0.2):
+            await connection.execute("SELECT pg_sleep(60)")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 import pytest
 
 from schemas.topics import INGEST
-from streams.errors import Transient
+from streams.errors import Lost, Transient
 from streams.operator.drift import Difference, Logged, Stored
 from streams.operator.verify import LogSide, Subject, Verification, Verify
 from tests.doubles.overdue import MemoryDriftObserver
@@ -38,6 +38,11 @@ class Bench:
     views_wait_s: float = 0.3
 
     async def kinds(self) -> list[str]:
+        await self.verify()
+        assert self.verifications.ended == {"v": None}
+        return [each.kind for each in self.verifications.findings["v"]]
+
+    async def verify(self) -> None:
         self.verifications.asked.append(Verification(id="v", repair=self.repair))
         log = MemoryLogSide(looks=[{KEY: each} for each in self.log], behind=self.behind)
 
@@ -64,8 +69,6 @@ class Bench:
             second_look_s=0,
         )
         await verify.round()
-        assert self.verifications.ended == {"v": None}
-        return [each.kind for each in self.verifications.findings["v"]]
 
 
 async def test_a_clean_stack_shows_no_difference() -> None:
@@ -166,3 +169,15 @@ async def test_while_kafka_is_away_it_stays_to_be_done() -> None:
     with pytest.raises(Transient):
         await bench.kinds()
     assert bench.verifications.ended == {}
+
+
+async def test_what_only_people_can_give_back_ends_it_and_is_told() -> None:
+    class Gone(MemoryViews):
+        async def alive(self) -> Collection[str]:
+            raise Lost("a table is gone; `headrace rebuild` gives it back")
+
+    bench = Bench(tables=[FINE], views=Gone())
+
+    await bench.verify()
+
+    assert bench.verifications.ended == {"v": "a table is gone; `headrace rebuild` gives it back"}
