@@ -13,6 +13,9 @@ from gateway.auth import ApiKeys, BadKeysFile
 from gateway.server import GRACE_S, Server
 
 EXIT_LATE = 74
+KEEP_ALIVE_S = 75
+"""A connection between two requests is kept so long: longer than callers and load balancers keep theirs (60 s), so that
+it is they who close it, and no request meets a connection that is being closed."""
 _SWITCH_INTERVAL_S = 0.0005
 _OTHER_FILES = 1024
 """Connections that are no streams, and files."""
@@ -38,6 +41,7 @@ def main() -> None:
         log_config=None,
         access_log=False,
         timeout_graceful_shutdown=GRACE_S,
+        timeout_keep_alive=KEEP_ALIVE_S,
     )
     server = Server(
         app, config, notice_s=settings.stop_notice_ms / 1000, on_told=lambda within_s: end_within(within_s, EXIT_LATE)

@@ -1,8 +1,12 @@
 """One question, from POST to the last SSE event, and the same as one JSON."""
 
+import http.client
+import time
 from typing import Any
+from urllib.parse import urlsplit
 
 from tests.e2e.api import Api
+from tests.stack import Stack
 
 TEXT = """# Sluice gates
 
@@ -58,3 +62,12 @@ def test_a_question_that_the_documents_do_not_answer_is_declined(acme: Api) -> N
 
     assert answer["abstained"] is True
     assert answer["citations"] == []
+
+
+def test_a_connection_that_rested_for_a_while_takes_the_next_request(stack: Stack) -> None:
+    connection = http.client.HTTPConnection(urlsplit(stack.url).netloc, timeout=10)
+    for pause_s in (0, 7):
+        time.sleep(pause_s)
+        connection.request("GET", "/health")
+        assert connection.getresponse().read()
+    connection.close()
