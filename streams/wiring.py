@@ -508,15 +508,20 @@ async def _rankers(parts: Parts, views: LexicalViews, generation: Generation) ->
         async with views.following(generation.chunker) as view:
             yield _Rankers(dense=dense, lexical=view, views=[view], renewable=[view], beside=[view.ended()])
         return
-    from streams.adapters.opensearch_rankers import OpensearchLexical, OpensearchVectors
+    from streams.adapters.opensearch_rankers import OpensearchLexical, OpensearchVectors, new_breaker
     from streams.adapters.opensearch_view import OpensearchView
 
     index = parts.opensearch_index(generation)
     group, topic = f"rag.index.{generation.name}.opensearch", EMBEDDINGS.named(generation.name).name
     shared = OpensearchView(index=index, hop=KafkaHop(admin=Admin(parts.settings), group=group, topic=topic))
-    near = OpensearchVectors(client=index.client, index=index.name) if generation.vectors == OPENSEARCH else dense
+    guard = new_breaker()
+    near = (
+        OpensearchVectors(client=index.client, index=index.name, breaker=guard)
+        if generation.vectors == OPENSEARCH
+        else dense
+    )
     if generation.lexical == OPENSEARCH:
-        words = OpensearchLexical(client=index.client, index=index.name)
+        words = OpensearchLexical(client=index.client, index=index.name, breaker=guard)
         found = frozenset({DENSE, LEXICAL} if near is not dense else {LEXICAL})
         yield _Rankers(dense=near, lexical=words, views=[shared], dispensable=found)
         return

@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from backbone.settings import LanguageModelSettings
 from streams.adapters.openai_model import OpenaiModel, client
 from streams.adapters.prometheus_chain import PrometheusChain, show_breaker
+from streams.breaker import Breaker
 from streams.errors import Fatal
-from streams.generate.breaker import Breaker
 from streams.generate.chain import Chain, Link
 from streams.generate.extractive import Extractive
 from streams.generate.prompt import Prompt

@@ -1,7 +1,8 @@
 """Best chunks by words and by vector, in OpenSearch."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from re import compile
 from typing import Any, Final
 
@@ -12,6 +13,9 @@ from schemas.ids import ChunkId
 from streams.adapters.opensearch import asking
 from streams.adapters.opensearch_filters import conditions
 from streams.adapters.opensearch_index import clean
+from streams.breaker import Breaker
+from streams.errors import StreamError, Transient
+from streams.index_opensearch.handler import OPENSEARCH
 from streams.ports import Candidate, Vectors
 
 CANDIDATES_MIN: Final = 100
@@ -21,8 +25,16 @@ SEARCH_TIMEOUT_S: Final = 3.0
 LIMIT_MAX: Final = 10_000
 """OpenSearch's own bound, of both searches."""
 
+PAUSE_MAX_S: Final = 10.0
+"""So soon after it is well again it is asked again."""
+
 _WORDS_MAX: Final = 256
 _WORD = compile(r"[^\W_]+")
+
+
+def new_breaker() -> Breaker:
+    """Return one for all rankers of an index: each question waits for a silent OpenSearch otherwise."""
+    return Breaker(pause_max_s=PAUSE_MAX_S)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,10 +44,12 @@ class OpensearchLexical:
     Attributes:
         client: to OpenSearch.
         index: name of the index.
+        breaker: while it is open nothing is asked, and `Transient` is raised at once.
     """
 
     client: AsyncOpenSearch
     index: str
+    breaker: Breaker = field(default_factory=new_breaker)
 
     async def matching(self, tenant: str, text: str, filters: Filters, limit: int) -> list[Candidate]:
         """See `LexicalRanker.matching`; of a long text the first 256 different words."""
@@ -60,10 +74,12 @@ class OpensearchVectors:
     Attributes:
         client: to OpenSearch.
         index: name of the index.
+        breaker: while it is open nothing is asked, and `Transient` is raised at once.
     """
 
     client: AsyncOpenSearch
     index: str
+    breaker: Breaker = field(default_factory=new_breaker)
 
     async def nearest(self, tenant: str, vector: Vectors, filters: Filters, limit: int) -> list[Candidate]:
         """See `DenseRanker.nearest`; `vector` has shape (dim,) or (1, dim)."""
@@ -87,6 +103,24 @@ async def _found(
         "docvalue_fields": ["chunk"],
         "track_total_hits": False,
     }
-    with asking():
+    with _admitted(ranker.breaker):
         answer = await ranker.client.search(index=ranker.index, body=body, params={"request_timeout": SEARCH_TIMEOUT_S})
     return [(ChunkId(hit["fields"]["chunk"][0]), hit["_score"]) for hit in answer["hits"]["hits"]]
+
+
+@contextmanager
+def _admitted(breaker: Breaker) -> Iterator[None]:
+    """As `asking`, unless OpenSearch failed lately."""
+    if not breaker.admit():
+        raise Transient("OpenSearch failed lately and is left alone for some seconds", part=OPENSEARCH)
+    try:
+        with asking():
+            yield
+    except StreamError as error:
+        # what it refuses, it has answered
+        breaker.settle(well=not (isinstance(error, Transient) and error.part == OPENSEARCH))
+        raise
+    except BaseException:
+        breaker.abandon()
+        raise
+    breaker.settle(well=True)

@@ -6,7 +6,7 @@ import structlog
 
 from backbone import telemetry
 from schemas.events import Answer
-from streams.generate.breaker import State
+from streams.breaker import State
 from streams.generate.model import Reason
 
 _log = structlog.get_logger(__name__)

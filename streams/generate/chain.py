@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from schemas.events import Answer, Evidence, Usage
+from streams.breaker import Breaker
 from streams.errors import Transient
-from streams.generate.breaker import Breaker
 from streams.generate.extractive import ABSTENTION, Extractive, rate
 from streams.generate.marks import MarkFilter
 from streams.generate.model import Model, ModelFailed, Reason

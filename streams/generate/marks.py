@@ -8,6 +8,8 @@ _GROUP: Final = r"\[\s*[0-9]+(?:\s*[,;]\s*[0-9]+)*\s*\]"
 _STEP = re.compile(rf"[ \t]*{_GROUP}|`+|\n")
 _IN_CODE = re.compile(r"`+|\n")
 _UNDECIDED = re.compile(r"(?:`+|[ \t]*(?:\[[\s0-9,;]*)?)\Z")
+_OPEN = re.compile(r"\[[\s0-9,;]*\Z")
+_ROUND: Final = str.maketrans("[]", "()")
 _NUMBER = re.compile(r"[0-9]+")
 
 
@@ -24,8 +26,9 @@ class MarkFilter:
     """Passes text on as it comes, except marks that stand for no passage; what comes out depends on the whole text
     alone, however it was cut into tokens.
 
-    A mark is `[2]`; `[1, 2]` becomes `[1][2]`. Marks of no passage go together with the blanks before them. Brackets
-    in code, between backticks, are no marks. White space around the whole text is left out.
+    A mark is `[2]`; `[1, 2]` becomes `[1][2]`. Marks of no passage go together with the blanks before them; inside of
+    other brackets they become round. Brackets in code, between backticks, are no marks. White space around the whole
+    text is left out.
 
     Attributes:
         n_passages: the passages are 1 to this.
@@ -83,6 +86,9 @@ class MarkFilter:
         self.n_invented += len(numbers) - len(known)
         if known:
             self._put(token[: token.index("[")])
+        elif _OPEN.search(self.text + self._space):
+            # without it, what is around it would close to a mark that nobody has read
+            self._put(token.translate(_ROUND))
         for number in known:
             self._put(f"[{number}]")
             self.uses.append(Use(number, self.text.rindex("[")))

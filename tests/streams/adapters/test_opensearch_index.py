@@ -2,17 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import msgspec
+import numpy as np
 import pytest
+from opensearchpy.exceptions import ConnectionTimeout
 
 from backbone.settings import OpensearchSettings
 from schemas.events import Filters
 from streams.adapters.opensearch import check, open_client, refused
 from streams.adapters.opensearch_index import Indexed, OpensearchIndex
-from streams.adapters.opensearch_rankers import OpensearchLexical
+from streams.adapters.opensearch_rankers import OpensearchLexical, OpensearchVectors, new_breaker
 from streams.errors import Fatal, Transient, Unprocessable
 from tests.contract.factories import EAST, NORTH, UP, embedded, key_of, name_of
 from tests.doubles.clock import FrozenClock
@@ -188,6 +191,52 @@ async def test_what_is_written_can_be_found_within_a_second(index: OpensearchInd
     while not await ranker.matching("acme", "turbine", Filters(), 1):
         assert asyncio.get_running_loop().time() - began < 1.0
         await asyncio.sleep(0.02)
+
+
+@pytest.mark.integration
+async def test_a_silent_opensearch_costs_a_few_questions_their_wait_and_not_each(index: OpensearchIndex) -> None:
+    await index.replace(embedded(1, {"turbine": EAST}))
+    await index.refresh()
+    n, clock, silent = 0, [100.0], True
+
+    class Silent:
+        async def search(self, **asked: Any) -> Any:
+            nonlocal n
+            n += 1
+            if silent:
+                raise ConnectionTimeout("TIMEOUT", "it says nothing", None)
+            return await index.client.search(**asked)
+
+    guard = replace(new_breaker(), now=lambda: clock[0])
+    words = OpensearchLexical(client=cast(Any, Silent()), index=index.name, breaker=guard)
+    vectors = OpensearchVectors(client=cast(Any, Silent()), index=index.name, breaker=guard)
+
+    async def ask() -> int:
+        return len(await words.matching("acme", "turbine", Filters(), 1)) + len(
+            await vectors.nearest("acme", np.array(EAST, dtype=np.float32), Filters(), 1)
+        )
+
+    for _ in range(20):
+        with pytest.raises(Transient) as raised:
+            await ask()
+        assert raised.value.part == "opensearch"
+    assert n == guard.failures_min
+
+    silent = False
+    clock[0] += guard.pause_s
+    assert await ask() == 2
+    assert guard.state == "closed"
+
+
+@pytest.mark.integration
+async def test_what_opensearch_refuses_is_no_silence(index: OpensearchIndex) -> None:
+    await index.drop()
+    words = OpensearchLexical(client=index.client, index=index.name)
+
+    for _ in range(10):
+        with pytest.raises(Transient, match="lacks the index"):
+            await words.matching("acme", "turbine", Filters(), 1)
+    assert words.breaker.state == "closed"
 
 
 class Pausing:

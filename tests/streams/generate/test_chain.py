@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from schemas.events import Answer, Citation, Evidence, Usage
+from streams.breaker import Breaker
 from streams.errors import Transient
-from streams.generate.breaker import Breaker
 from streams.generate.chain import Chain, Link, abstains
 from streams.generate.extractive import Extractive
 from streams.generate.model import ModelFailed, Reason

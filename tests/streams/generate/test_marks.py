@@ -108,6 +108,8 @@ def test_every_use_is_in_the_text_and_stands_for_a_passage(text: str) -> None:
 
 
 @given(text=TEXTS)
+@example("[1[9]]")
+@example("[1 [9], [2], 3]")
 def test_what_came_out_goes_through_unchanged(text: str) -> None:
     out, uses, _ = read(text.replace("`", ""))
 

@@ -1,6 +1,6 @@
 from dataclasses import dataclass, field
 
-from streams.generate.breaker import Breaker, State
+from streams.breaker import Breaker, State
 
 
 @dataclass
