@@ -29,7 +29,8 @@ FROM live l
 JOIN aliases a ON a.generation = l.generation
 JOIN documents d ON d.tenant = l.tenant AND d.document = l.document
 WHERE a.alias = $3 AND l.tenant = $1 AND l.document = $4
-  AND NOT l.deleted AND l.version > d.deleted_version AND (l.acl IS NULL OR l.acl && $2::text[])
+  AND NOT l.deleted AND l.version > d.deleted_version
+  AND (d.acl IS NULL OR d.acl && $2::text[]) AND (l.acl IS NULL OR l.acl && $2::text[])
 """
 
 

@@ -29,9 +29,22 @@ from headrace.local.table import Options, Row
 
 READY_S = 60
 
+GROUPS = {
+    "board": ["board"],
+    "crew": ["crew"],
+    "yard": ["yard"],
+    "both": ["board", "crew"],
+    "all": ["board", "crew", "yard"],
+}
+"""Of the keys `<tenant>-<name>-key`, by name; the tenants know nothing of each other's groups."""
+
 KEYS = {
+    **{
+        f"{tenant}-{name}-key": {"tenant": tenant, "groups": groups}
+        for tenant in ("acme", "globex")
+        for name, groups in GROUPS.items()
+    },
     "acme-key": {"tenant": "acme", "groups": []},
-    "acme-board-key": {"tenant": "acme", "groups": ["board"]},
     "globex-key": {"tenant": "globex", "groups": []},
     "initech-key": {"tenant": "initech", "groups": []},
     "hooli-key": {"tenant": "hooli", "groups": []},

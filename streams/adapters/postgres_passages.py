@@ -21,7 +21,8 @@ SELECT c.chunk_id, c.document, c.ordinal, c.text, c.start_char, c.end_char, c.he
 FROM {table} c
 JOIN live l ON l.generation = $2 AND l.tenant = c.tenant AND l.document = c.document
 JOIN documents d ON d.tenant = c.tenant AND d.document = c.document
-WHERE c.chunk_id = ANY ($1) AND NOT l.deleted AND l.version > d.deleted_version AND {condition}
+WHERE c.chunk_id = ANY ($1) AND NOT l.deleted AND l.version > d.deleted_version
+  AND (d.acl IS NULL OR d.acl && $3::text[]) AND {condition}
 """
 
 
@@ -45,10 +46,14 @@ class PostgresPassages:
 
     async def passages(self, tenant: str, chunks: Sequence[ChunkId], filters: Filters) -> Mapping[ChunkId, Passage]:
         """See `PassageStore.passages`; one statement, so all of it is of one moment."""
-        where, parameters = condition(tenant, filters, first=3, table="c")
+        where, parameters = condition(tenant, filters, first=4, table="c")
         async with lend(self.pool) as connection:
             rows = await connection.fetch(
-                _READ.format(table=self._table, condition=where), list(chunks), self.generation, *parameters
+                _READ.format(table=self._table, condition=where),
+                list(chunks),
+                self.generation,
+                filters.groups,
+                *parameters,
             )
         return {ChunkId(row["chunk_id"]): self._passage(row) for row in rows}
 

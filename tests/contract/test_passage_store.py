@@ -2,7 +2,7 @@
 
 from schemas.events import Filters
 from schemas.ids import ChunkId
-from tests.contract.factories import EAST, NORTH, embedded, key_of, name_of
+from tests.contract.factories import EAST, NORTH, embedded, key_of, name_of, origin
 from tests.contract.fence import Fence
 
 NO_FILTERS = Filters()
@@ -61,3 +61,33 @@ async def test_one_document_may_be_hidden_beside_another(fence: Fence) -> None:
     await fence.generation.remove(other, 2)
 
     assert list(await fence.passages.passages("acme", [ONE, name_of("one", other)], NO_FILTERS)) == [ONE]
+
+
+async def test_a_right_that_is_withdrawn_counts_before_the_index_hears_of_it(fence: Fence) -> None:
+    async def seen_by(*groups: str) -> bool:
+        return ONE in await fence.passages.passages("acme", [ONE], Filters(groups=list(groups)))
+
+    async def accept(offset: int, acl: list[str] | None) -> None:
+        await fence.documents.assign(key_of(), origin(offset), deleted=False, attributes={"acl": acl})
+
+    await accept(0, ["staff", "guests"])
+    await fence.generation.replace(embedded(1, {"one": EAST}, acl=["staff", "guests"]))
+    assert await seen_by("guests")
+    assert await seen_by("staff")
+
+    await accept(1, ["staff", "board"])
+    assert not await seen_by("guests")
+    assert await seen_by("staff")
+    # who gains it waits for the index
+    assert not await seen_by("board")
+    assert await seen_by("guests", "board")
+
+    await fence.generation.replace(embedded(2, {"one": EAST}, acl=["staff", "board"]))
+    assert await seen_by("board")
+    assert not await seen_by("guests")
+
+    # open to all, once that is indexed
+    await accept(2, None)
+    assert not await seen_by("guests")
+    await fence.generation.replace(embedded(3, {"one": EAST}, acl=None))
+    assert await seen_by()

@@ -10,9 +10,14 @@ from streams.ports import Passage
 from tests.doubles.generation_store import MemoryGeneration
 
 
+def may_read(filters: Filters, acl: Sequence[str] | None) -> bool:
+    """Tell whether a reader has one of the groups, if there are any."""
+    return acl is None or bool(set(acl) & set(filters.groups))
+
+
 def may_see(tenant: str, filters: Filters, document: DocumentEmbedded) -> bool:
     """Tell whether a reader may see, and asked for, a document."""
-    if document.tenant != tenant or (document.acl is not None and not set(document.acl) & set(filters.groups)):
+    if document.tenant != tenant or not may_read(filters, document.acl):
         return False
     if filters.collection is not None and document.collection != filters.collection:
         return False
@@ -32,8 +37,8 @@ class MemoryPassages:
             row = self.generation.chunks.get(name)
             if row is None:
                 continue
-            live = self.generation.live[row.key]
-            if live.version <= self.generation.documents.rows[row.key].deleted_version:
+            live, latest = self.generation.live[row.key], self.generation.documents.rows[row.key]
+            if live.version <= latest.deleted_version or not may_read(filters, latest.attributes.get("acl")):
                 continue
             if live.document is None or not may_see(tenant, filters, live.document):
                 continue

@@ -25,7 +25,8 @@ BOTH = {"lexical": "opensearch", "vectors": "opensearch"}
 
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    options = Options(opensearch=True, processes=(*PROCESSES, OPENSEARCH_WORKER))
+    # not nice: on a machine that does other things, too, what is tested shall come to an end
+    options = Options(opensearch=True, processes=(*PROCESSES, OPENSEARCH_WORKER), env={"HEADRACE_REPLAY_NICE": "0"})
     with running(tmp_path_factory.mktemp("opensearch"), options) as stack:
         yield stack
 
