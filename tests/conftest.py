@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from headrace.local.postgres import create_database
 from schemas.postgres.migrate import upgrade
@@ -18,6 +19,9 @@ from tests.proxy import Proxy, proxy
 def pytest_configure(config: pytest.Config) -> None:
     """End on SIGTERM (as `timeout` sends it) as on Ctrl-C, so that the fixtures still end their processes."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if "CI" not in os.environ:  # where hypothesis has a profile of its own
+        settings.register_profile("busy machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+        settings.load_profile("busy machine")
     try:
         kind = chosen(os.environ)
     except ValueError as error:

@@ -1,19 +1,23 @@
 """Does a replay disturb live traffic, and how fast is it: `python -m tests.bench.replay --data DIR`.
 
-One stack, one load of documents and questions at a fixed rate, one phase after the other: the base (the load alone),
-the raw encoder in the place of a replay, a replay, gate, switch, rollback, drop. Ratios compare phases of this run. The
-checker of the fault tests judges what clients saw. No vector of a question is remembered, so each is encoded.
+One stack, one load of documents and questions at a fixed rate, and in turns, so that a machine that changes its pace
+changes it for all: the base (the load alone, the replay paused), the raw encoder in its place, the replay. Then it goes
+on to the end: gate, switch, rollback, drop. Ratios compare phases of this run. Speed is counted in tokens, for chunks
+differ. The checker of the fault tests judges what clients saw. No vector of a question is remembered: each is encoded.
 """
 
 import argparse
 import asyncio
+import itertools
 import json
 import os
+import random
 import statistics
 import sys
 import tempfile
 import time
 import zlib
+from collections import defaultdict
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -27,6 +31,7 @@ from headrace.client import AsyncClient, Client
 from headrace.local.table import Options
 from headrace.operations import Operations
 from schemas.events import Chunk
+from schemas.postgres.generation import chunks_table
 from streams.replay import encoder_threads
 from tests.bench import gate_samples
 from tests.bench.__main__ import ROOT, UNCACHED, corpus, cpu_seconds
@@ -46,6 +51,8 @@ PATIENCE_S = 1800.0
 BUSY_PERCENT = 20.0
 """What an idle stack uses, and a bit more."""
 TENANT, KEY = "acme", "acme-key"
+LIFE = ("replay", "rest of the replay", "gate", "switch", "rollback", "drop")
+"""What comes with a generation; each moment is in one of them."""
 EVENTS = {"sources": "first sources", "token": "first token", "answer": "whole answer"}
 
 
@@ -57,12 +64,14 @@ class Look:
         at: seconds on the monotonic clock.
         cpu: seconds of CPU of each part, children included.
         chunks: that the candidate's process has encoded.
+        tokens: of the chunks that the candidate holds.
         encoder_s: for which its encoder worked.
     """
 
     at: float
     cpu: Mapping[str, float]
     chunks: float
+    tokens: float
     encoder_s: float
 
 
@@ -79,7 +88,7 @@ class Phases:
     stack: Stack
     history: History
     candidate: str
-    looks: dict[str, tuple[Look, Look]] = field(default_factory=dict, init=False)
+    looks: dict[str, list[tuple[Look, Look]]] = field(default_factory=lambda: defaultdict(list), init=False)
 
     @asynccontextmanager
     async def phase(self, name: str) -> AsyncIterator[None]:
@@ -91,7 +100,11 @@ class Phases:
             yield
         finally:
             self.history.add("phase_ended", name=name)
-            self.looks[name] = (before, await asyncio.to_thread(self.look))
+            self.looks[name].append((before, await asyncio.to_thread(self.look)))
+
+    def is_running(self) -> bool:
+        """Tell whether the candidate has a process."""
+        return self.stack.metric("worker-replay", "headrace_replay_running", generation=self.candidate) > 0
 
     def look(self) -> Look:
         """Look once."""
@@ -100,8 +113,15 @@ class Phases:
             at=time.monotonic(),
             cpu=cpu_seconds(self.stack),
             chunks=self.stack.metric("worker-replay", "headrace_chunks_encoded_total", **of),
+            tokens=self._tokens(),
             encoder_s=self.stack.metric("worker-replay", "headrace_encoder_seconds_total", **of),
         )
+
+    def _tokens(self) -> float:
+        table = chunks_table(self.candidate)
+        if self.stack.sql("SELECT to_regclass($1) IS NULL AS is_missing", table)[0]["is_missing"]:
+            return 0.0
+        return float(self.stack.sql(f"SELECT coalesce(sum(n_tokens), 0) AS n FROM {table}")[0]["n"])
 
 
 def documents(args: argparse.Namespace) -> tuple[dict[str, str], list[dict[str, Any]]]:
@@ -131,6 +151,7 @@ async def ingest(stack: Stack, held: Mapping[str, str]) -> None:
     there = "SELECT document FROM documents WHERE tenant = $1 AND NOT deleted"
     kept = {row["document"] for row in await asyncio.to_thread(stack.sql, there, TENANT)}
     names = [name for name in held if name not in kept]
+    random.Random(0).shuffle(names)
     async with AsyncClient(urls=stack.urls, api_key=KEY) as client:
         for begin in range(0, len(names), 50):
             some = names[begin : begin + 50]
@@ -159,30 +180,34 @@ async def idle(within_s: float) -> None:
 
 
 def chunks_of(stack: Stack, file: Path) -> int:
-    """Write down the chunks of the corpus as the candidate will embed them; returns how many."""
+    """Write down the chunks of the corpus as the candidate will embed them, by document, shuffled; returns how many."""
     rows = stack.sql("SELECT * FROM chunks_g1 WHERE starts_with(document, $1) ORDER BY document, ordinal", CORPUS)
-    chunks = [
-        Chunk(
-            id=row["chunk_id"],
-            ordinal=row["ordinal"],
-            text=row["text"],
-            start=row["start_char"],
-            end=row["end_char"],
-            headings=json.loads(row["headings"]),
-            n_tokens=row["n_tokens"],
-            sentences=[(start, end) for start, end in json.loads(row["sentences"])],
+    documents: dict[str, list[Chunk]] = defaultdict(list)
+    for row in rows:
+        documents[row["document"]].append(
+            Chunk(
+                id=row["chunk_id"],
+                ordinal=row["ordinal"],
+                text=row["text"],
+                start=row["start_char"],
+                end=row["end_char"],
+                headings=json.loads(row["headings"]),
+                n_tokens=row["n_tokens"],
+                sentences=[(start, end) for start, end in json.loads(row["sentences"])],
+            )
         )
-        for row in rows
-    ]
-    file.write_bytes(msgspec.json.encode(chunks))
-    return len(chunks)
+    # those of one source are alike, and a short measurement sees the first ones only
+    shuffled = list(documents.values())
+    random.Random(0).shuffle(shuffled)
+    file.write_bytes(msgspec.json.encode(shuffled))
+    return len(rows)
 
 
 async def raw(stack: Stack, file: Path, args: argparse.Namespace, nice: int) -> dict[str, float]:
     """Run the raw encoder as a replay is run: that many threads, that nice, a session of its own."""
     process = await asyncio.create_subprocess_exec(
         *("nice", "-n", str(nice), sys.executable, "-m", "tests.bench.raw_encoder", str(file)),
-        *("--embedder", args.embedder, "--seconds", str(args.raw_s), "--nice", str(nice)),
+        *("--embedder", args.embedder, "--seconds", str(args.turn_s), "--nice", str(nice)),
         env=dict(os.environ)
         | stack.environment
         | {"HEADRACE_ENCODER_THREADS": str(args.threads or encoder_threads(os.cpu_count() or 1))},
@@ -208,13 +233,9 @@ async def measured(phases: Phases, load: Load, chunks: Path, questions: Sequence
     """Go through all phases under the load; returns what was told on the way."""
     stack, told = phases.stack, dict[str, Any]()
     await idle(args.idle_s)
-    told["raw alone"] = await raw(stack, chunks, args, nice=0)
+    told["raw alone"], told["raw"] = await raw(stack, chunks, args, nice=0), []
     working = asyncio.create_task(load.run())
     await asyncio.sleep(args.warm_s)
-    async with phases.phase("base"):
-        await asyncio.sleep(args.base_s)
-    async with phases.phase("raw encoder"):
-        told["raw"] = await raw(stack, chunks, args, nice=args.nice)
     with Client(stack.url, "operator-key") as client:
         operations = Operations(client=client)
 
@@ -225,15 +246,23 @@ async def measured(phases: Phases, load: Load, chunks: Path, questions: Sequence
             ended = await until(now, lambda each: each["state"] in ("done", "refused"), "switch")
             assert ended["state"] == "done", ended["why"]
 
-        async with phases.phase("replay"):
-            operations.create_generation(args.candidate, chunker=args.chunker, embedder=args.embedder)
-            await until(phases.look, lambda look: look.chunks > 0, "nothing is encoded")
-            async with phases.phase("encoding"):
-                await until(
-                    lambda: operations.generation(args.candidate),
-                    lambda now: now["n_documents"] - now["n_covered"] < args.near,
-                    "the replay does not end",
-                )
+        operations.create_generation(args.candidate, chunker=args.chunker, embedder=args.embedder)
+        await until(
+            lambda: operations.generation(args.candidate), lambda now: now["state"] == "following", "it is not made"
+        )
+        for _ in range(args.turns):
+            operations.change_generation(args.candidate, "pause")
+            await until(phases.is_running, lambda running: not running, "the replay does not pause")
+            async with phases.phase("base"):
+                await asyncio.sleep(args.turn_s)
+            async with phases.phase("raw encoder"):
+                told["raw"].append(await raw(stack, chunks, args, nice=args.nice))
+            operations.change_generation(args.candidate, "resume")
+            async with phases.phase("replay"):
+                await until(phases.look, lambda look: look.chunks > 0, "nothing is encoded")
+                async with phases.phase("encoding"):
+                    await asyncio.sleep(args.turn_s)
+        async with phases.phase("rest of the replay"):
             told["covered"] = await until(
                 lambda: operations.generation(args.candidate),
                 lambda now: now["n_covered"] + now["n_failed"] >= now["n_documents"] and now["n_ready"],
@@ -269,9 +298,10 @@ async def measured(phases: Phases, load: Load, chunks: Path, questions: Sequence
 def latencies(entries: Sequence[dict[str, Any]], name: str) -> dict[str, list[float]]:
     """Return the seconds of each question asked in a phase, from sending it to each of its events, sorted."""
     began, ended = (
-        next(each["at"] for each in entries if each["kind"] == kind and each["name"] == name)
+        [each["at"] for each in entries if each["kind"] == kind and each["name"] == name]
         for kind in ("phase_began", "phase_ended")
     )
+    times = list(zip(began, ended, strict=True))
     asked = {each["reader"]: each["asked_at"] for each in entries if each["kind"] == "ask"}
     firsts: dict[tuple[str, str], float] = {}
     for each in entries:
@@ -281,7 +311,7 @@ def latencies(entries: Sequence[dict[str, Any]], name: str) -> dict[str, list[fl
         event: sorted(
             firsts[reader, event] - at
             for reader, at in asked.items()
-            if began <= at < ended and (reader, event) in firsts
+            if any(start <= at < end for start, end in times) and (reader, event) in firsts
         )
         for event in EVENTS
     }
@@ -296,8 +326,12 @@ def print_latencies(entries: Sequence[dict[str, Any]], phases: Sequence[str]) ->
     """Print a row for each phase and event, beside the base."""
     base = latencies(entries, "base")
     print("| phase | questions | event | p50 ms | p95 ms | p95 / base |\n|---|---|---|---|---|---|")
-    for name in phases:
-        for event, values in latencies(entries, name).items():
+    found = {name: latencies(entries, name) for name in phases}
+    found["whole life"] = {
+        event: sorted(itertools.chain.from_iterable(found[name][event] for name in LIFE)) for event in EVENTS
+    }
+    for name, of in found.items():
+        for event, values in of.items():
             if len(values) < 2:
                 continue
             p50, p95 = quantile(values, 0.5), quantile(values, 0.95)
@@ -305,34 +339,63 @@ def print_latencies(entries: Sequence[dict[str, Any]], phases: Sequence[str]) ->
             print(f"| {name} | {len(values)} | {EVENTS[event]} | {1000 * p50:.0f} | {1000 * p95:.0f} | {ratio:.2f} |")
 
 
-def print_speed(looks: Mapping[str, tuple[Look, Look]], told: Mapping[str, Any]) -> None:
-    """Print how fast the replay was beside the raw encoder in its place, and what it cost."""
-    before, after = looks["encoding"]
-    seconds, chunks = after.at - before.at, after.chunks - before.chunks
-    cpu = after.cpu["worker-replay"] - before.cpu["worker-replay"]
-    for name in ("raw alone", "raw"):
-        found = told[name]
-        n, took_s, cpu_s = found["chunks"], found["seconds"], found["cpu_s"]
-        title = "raw encoder, alone" if name == "raw alone" else "raw under load"
-        print(
-            f"{title:22}{n / took_s:6.1f} chunks/s, {cpu_s / took_s:.2f} cores, {1000 * cpu_s / n:.1f} CPU ms a chunk"
-        )
-    print(
-        f"{'replay under load':22}{chunks / seconds:6.1f} chunks/s, {cpu / seconds:.2f} cores, "
-        f"{1000 * cpu / chunks:.1f} CPU ms a chunk, encoder busy {(after.encoder_s - before.encoder_s) / seconds:.2f}"
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spent:
+    """What encoding took, summed up."""
+
+    tokens: float
+    seconds: float
+    cpu_s: float
+
+    def told(self) -> str:
+        """Say how fast it was."""
+        per_s, ms = self.tokens / self.seconds, 1000 * self.cpu_s / self.tokens
+        return f"{per_s:6.0f} tokens/s, {self.cpu_s / self.seconds:.2f} cores, {ms:.3f} CPU ms a token"
+
+
+def spent(found: Sequence[Mapping[str, float]]) -> Spent:
+    """Sum up what the raw encoder told."""
+    return Spent(**{key: sum(each[key] for each in found) for key in ("tokens", "seconds", "cpu_s")})
+
+
+def replayed(looks: Sequence[tuple[Look, Look]]) -> Spent:
+    """Sum up what the replay did in its phases."""
+    return Spent(
+        tokens=sum(after.tokens - before.tokens for before, after in looks),
+        seconds=sum(after.at - before.at for before, after in looks),
+        cpu_s=sum(after.cpu["worker-replay"] - before.cpu["worker-replay"] for before, after in looks),
     )
-    wall = (chunks / seconds) / (told["raw"]["chunks"] / told["raw"]["seconds"])
-    per_cpu = (told["raw"]["cpu_s"] / told["raw"]["chunks"]) / (cpu / chunks)
-    print(f"replay / raw encoder in its place: {wall:.2f} by the clock, {per_cpu:.2f} by CPU time (bar {BAR_REPLAY})")
 
 
-def print_cpu(looks: Mapping[str, tuple[Look, Look]]) -> None:
+def print_speed(looks: Mapping[str, Sequence[tuple[Look, Look]]], told: Mapping[str, Any]) -> None:
+    """Print how fast the replay was beside the raw encoder in its place, and what it cost."""
+    encoding = looks["encoding"]
+    raw, replay = spent(told["raw"]), replayed(encoding)
+    busy = sum(after.encoder_s - before.encoder_s for before, after in encoding) / replay.seconds
+    print(f"raw encoder, alone    {spent([told['raw alone']]).told()}")
+    print(f"raw under load        {raw.told()}")
+    print(f"replay under load     {replay.told()}, encoder busy {busy:.2f}")
+    for turn, (one, look) in enumerate(zip(told["raw"], encoding, strict=True), start=1):
+        print(f"turn {turn}: {_ratios(spent([one]), replayed([look]))}")
+    print(f"replay / raw encoder in its place: {_ratios(raw, replay)} (bar {BAR_REPLAY})")
+
+
+def _ratios(raw: Spent, replay: Spent) -> str:
+    wall = (replay.tokens / replay.seconds) / (raw.tokens / raw.seconds)
+    per_cpu = (raw.cpu_s / raw.tokens) / (replay.cpu_s / replay.tokens)
+    return f"{wall:.2f} by the clock, {per_cpu:.2f} by CPU time"
+
+
+def print_cpu(looks: Mapping[str, Sequence[tuple[Look, Look]]]) -> None:
     """Print how many cores each part used in each phase."""
-    parts = sorted({part for _, after in looks.values() for part in after.cpu})
+    parts = sorted({part for turns in looks.values() for _, after in turns for part in after.cpu})
     print(f"| cores | {' | '.join(parts)} |\n|---|{'---|' * len(parts)}")
-    for name, (before, after) in looks.items():
-        seconds = after.at - before.at
-        used = [(after.cpu.get(part, 0.0) - before.cpu.get(part, 0.0)) / seconds for part in parts]
+    for name, turns in looks.items():
+        seconds = sum(after.at - before.at for before, after in turns)
+        used = [
+            sum(after.cpu.get(part, 0.0) - before.cpu.get(part, 0.0) for before, after in turns) / seconds
+            for part in parts
+        ]
         # a process that ended meanwhile has taken its time with it
         cells = [f"{each:.2f}" if each >= 0 else "began anew" for each in used]
         print(f"| {name}, {seconds:.0f} s | {' | '.join(cells)} |")
@@ -352,10 +415,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--idle-s", type=float, default=60.0, help="longest wait for others to be done")
     parser.add_argument("--candidate", default="g2", help="a name that no earlier run in the same folder has used")
     parser.add_argument("--warm-s", type=float, default=20.0)
-    parser.add_argument("--base-s", type=float, default=120.0)
-    parser.add_argument("--raw-s", type=float, default=30.0)
+    parser.add_argument("--turns", type=int, default=4, help="of base, raw encoder and replay")
+    parser.add_argument("--turn-s", type=float, default=45.0, help="each of them takes so long in each turn")
     parser.add_argument("--stay-s", type=float, default=10.0, help="after the switch, and after the rollback")
-    parser.add_argument("--near", type=int, default=20, help="so many documents before the end the speed is taken")
     parser.add_argument("--nice", type=int, default=19, help="of the replay")
     parser.add_argument("--threads", type=int, default=0, help="of the replay's encoder; 0: as it chooses")
     parser.add_argument("--chunks-per-s", type=float, default=0.0, help="bound of the replay; 0: none")

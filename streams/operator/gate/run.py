@@ -1,6 +1,7 @@
 """A run of the gate: asks both generations the same questions, one after the other, beside live traffic."""
 
 import asyncio
+import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field, replace
@@ -10,7 +11,7 @@ import msgspec
 import structlog
 
 from streams.errors import Transient, Unprocessable
-from streams.operator.gate.bench import Bench
+from streams.operator.gate.bench import Asked, Bench
 from streams.operator.gate.question import Question, golden
 from streams.operator.gate.result import Result, report
 from streams.operator.gate.verdict import Rule
@@ -110,7 +111,7 @@ class RunGates:
         gates: what was asked for.
         bench: asks generations.
         rule: the margin is the gate's own.
-        pause_s: shortest pause after a question; it is as long as the question took if that is longer.
+        pause_s: shortest pause after a generation was asked; it is as long as that took if that is longer.
     """
 
     gates: GateStore
@@ -181,7 +182,13 @@ class RunGates:
     async def _result(self, gate: Gate, question: Question, known: Collection[tuple[str, str]]) -> Result:
         if question.relevant and not any((question.tenant, document) in known for document in question.relevant):
             return Result.without(question, UNKNOWN)
-        base = await self.bench.ask(gate.base, question)
-        candidate = await self.bench.ask(gate.candidate, question)
-        await asyncio.sleep(max(self.pause_s, base.seconds + candidate.seconds))
+        base = await self._ask(gate.base, question)
+        candidate = await self._ask(gate.candidate, question)
         return Result.of(question, base, candidate)
+
+    async def _ask(self, generation: str, question: Question) -> Asked:
+        began = time.monotonic()
+        asked = await self.bench.ask(generation, question)
+        # live questions wait for the same process
+        await asyncio.sleep(max(self.pause_s, time.monotonic() - began))
+        return asked
