@@ -7,7 +7,7 @@ sentence ("late chunking", Günther et al., 2024), so sentences cost no second p
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
@@ -88,27 +88,18 @@ class OpenvinoEncoder:
         Raises:
             Fatal: a file is missing or not the expected one, or the CPU lacks what the precision needs.
         """
-        core = ov.Core()
-        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
-            raise Fatal(f"this CPU does not compute in bf16; choose {MINILM!r} or {MINILM + '@int8'!r}")
-        model = build(load_weights(folder / "model.safetensors"), int8=precision == "int8")
+        # OpenVINO gives the thread in which it is loaded another signal stack, and unmaps it in whatever thread drops
+        # the model last: the next signal then ends the process. So it is loaded in a thread that is no more after that.
+        with ThreadPoolExecutor(1, thread_name_prefix="encoder-loading") as loading:
+            model = loading.submit(_compiled, folder / "model.safetensors", precision, threads).result()
         try:
             tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
         except Exception as error:  # the library raises plain Exception
             raise Fatal(f"cannot read the encoder's tokenizer: {error}; `make setup` fetches it") from error
         tokenizer.enable_truncation(MAX_TOKENS)
         tokenizer.no_padding()
-        options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
-            "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if precision == "int8" else 0,
-            "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
-        }
         name = MINILM if precision == "f32" else f"{MINILM}@{precision}"
-        return cls(
-            core.compile_model(model, "CPU", options), tokenizer, name=name, thread=thread, on_encoded=on_encoded
-        )
+        return cls(model, tokenizer, name=name, thread=thread, on_encoded=on_encoded)
 
     async def encode_query(self, text: str) -> Vectors:
         """See `Encoder`. Questions that arrive while the model is busy go into one batch."""
@@ -172,3 +163,18 @@ def _sentences(states: Vectors, whole: Vectors, offsets: Sequence[tuple[int, int
             mean = states[inside].mean(axis=0)
             vectors[row] = mean / max(float(np.linalg.norm(mean)), 1e-9)
     return vectors
+
+
+def _compiled(weights: Path, precision: str, threads: int) -> Any:
+    core = ov.Core()
+    if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+        raise Fatal(f"this CPU does not compute in bf16; choose {MINILM!r} or {MINILM + '@int8'!r}")
+    model = build(load_weights(weights), int8=precision == "int8")
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if precision == "bf16" else "f32",
+        "DYNAMIC_QUANTIZATION_GROUP_SIZE": GROUP if precision == "int8" else 0,
+        "INFERENCE_NUM_THREADS": threads or os.cpu_count() or 1,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    return core.compile_model(model, "CPU", options)

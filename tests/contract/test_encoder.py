@@ -1,6 +1,8 @@
 """What every `Encoder` does."""
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from tests.doubles.embeddings_server import serving
 from tests.doubles.encoder import HashingEncoder
 from tests.sentence_transformer import sentence_transformer
 
+ROOT = Path(__file__).parents[2]
 GATES = "The sluice gates open at high water. They are made of steel."
 BREAD = "Bake the bread for forty minutes. Let it cool."
 
@@ -199,6 +202,28 @@ async def test_int8_is_close_to_float32_and_yet_another_embedder(model_dir: Path
     assert (cosines > 0.99).all()
     assert (cosines < 0.99999).all()
     assert (exact.name, rounded.name) == ("all-MiniLM-L6-v2", "all-MiniLM-L6-v2@int8")
+
+
+SIGNALLED = """
+import gc, os, signal, sys, threading
+from pathlib import Path
+from streams.adapters.openvino_encoder import OpenvinoEncoder
+signal.signal(signal.SIGUSR1, lambda *_: print("heard"))
+held = [OpenvinoEncoder.load(Path(sys.argv[1]))]
+dropping = threading.Thread(target=lambda: (held.clear(), gc.collect()))
+dropping.start()
+dropping.join()
+os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.integration
+def test_a_process_takes_signals_after_its_model_was_dropped_in_another_thread(model_dir: Path) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", SIGNALLED, str(model_dir)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+
+    assert (ended.returncode, ended.stdout) == (0, "heard\n"), ended.stderr
 
 
 def test_other_weights_are_refused_by_name(tmp_path: Path) -> None:

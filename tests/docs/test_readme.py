@@ -9,7 +9,7 @@ import pytest
 
 from tests.docs.tour import ROOT, tour
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(900)]
 
 HEADRACE = (sys.executable, "-c", "from headrace.cli import main; main()")
 
@@ -22,7 +22,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
     inherited = {name: value for name, value in os.environ.items() if name not in unset}
     environment = inherited | {"HEADRACE_HOME": str(tmp_path / "home"), "PATH": path}
     try:
-        subprocess.run([*HEADRACE, "up"], env=environment, check=True, timeout=180, stdin=subprocess.DEVNULL)
+        subprocess.run([*HEADRACE, "up"], env=environment, check=True, timeout=420, stdin=subprocess.DEVNULL)
         yield environment
     finally:
         subprocess.run([*HEADRACE, "down"], env=environment, check=True, timeout=60, stdin=subprocess.DEVNULL)
@@ -39,7 +39,7 @@ def test_the_tour_of_the_readme_works_as_printed(environment: dict[str, str]) ->
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=420,
         check=False,
     )
 

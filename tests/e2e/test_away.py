@@ -17,7 +17,7 @@ from schemas.topics import ANSWERS, CHUNKS, DOCUMENTS, EMBEDDINGS, INGEST, LIFEC
 from tests.e2e.api import Api
 from tests.stack import Stack, running
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(360)
 
 KEPT_FOR_DAYS = [topic.name for topic in (INGEST, LIFECYCLE, QUERIES, RETRIEVALS, ANSWERS)]
 COMPACTED = [DOCUMENTS.name, CHUNKS.named("structure").name, EMBEDDINGS.named("g1").name]

@@ -14,7 +14,7 @@ from tests.e2e.api import Api
 from tests.e2e.damage import forget, left_alone
 from tests.stack import Stack, running
 
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(360)
 N = 30
 QUESTIONS = [f"pressure of hall {number}" for number in range(0, N, 3)]
 EXACT = """

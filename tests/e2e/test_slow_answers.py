@@ -24,7 +24,7 @@ from tests.doubles.llm_server import FAULTS
 from tests.slow_model import SlowModel, slow, writing
 from tests.stack import Stack, running
 
-pytestmark = pytest.mark.timeout(180)
+pytestmark = pytest.mark.timeout(360)
 
 N = 25
 

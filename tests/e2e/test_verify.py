@@ -153,7 +153,7 @@ def await_clean(stack: Stack) -> None:
     assert verified(stack)["findings"] == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(360)
 def test_what_is_overdue_is_done_again_without_anybody_asking(
     own: Stack, acme: Api, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -191,7 +191,7 @@ async def look_for_overdue(is_done: Callable[[], bool]) -> None:
                 await asyncio.sleep(0.2)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 def test_a_lexical_view_that_lost_a_document_is_named_and_mended(own: Stack, acme: Api) -> None:
     acme.put({"id": "viewed", "text": text("viewed")}, {"id": "seen", "text": text("seen")})
     acme.find("viewed heron", "viewed", rankers=["lexical"])

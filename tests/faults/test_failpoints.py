@@ -16,7 +16,7 @@ from tests.faults.run import HISTORY, INGEST, QUERY, gateway, worker, writing_hi
 from tests.faults.worse_worker import REFUSED
 from tests.stack import Stack, running
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(360)]
 
 MODULE = "tests.faults.failing_worker"
 

@@ -11,7 +11,7 @@ from tests.e2e.api import Api
 from tests.e2e.test_gate import ask, labelled, verdict
 from tests.stack import Stack, running
 
-pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.integration, pytest.mark.timeout(360)]
 
 N = 150
 MEASURED = "SELECT number, result::text FROM gate_results ORDER BY number"

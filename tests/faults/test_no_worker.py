@@ -15,7 +15,7 @@ from tests.faults.dying_worker import EXIT_DEAD
 from tests.faults.run import QUERY, ROOT, gateway, results
 from tests.stack import Stack, running
 
-pytestmark = [pytest.mark.faults, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(360)]
 
 IMPATIENT_S = 2.0
 GRACE_S = 3.0

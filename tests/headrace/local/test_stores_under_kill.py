@@ -19,7 +19,7 @@ from headrace.local.table import Options
 from headrace.local.valkey import valkey_url
 from schemas.topics import INGEST
 
-pytestmark = [pytest.mark.integration, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(360)]
 
 STORES = Options(processes=(), topics={INGEST.name: {"retention.ms": "3600000"}})
 

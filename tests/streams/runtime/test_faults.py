@@ -123,7 +123,7 @@ async def soak(
         return load.acknowledged - workers.seen()
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 async def test_nothing_is_lost_when_workers_are_killed(broker: Broker, tmp_path: Path) -> None:
     assert await soak(broker, tmp_path, "safe", n_partitions=6, n_kills=3) == set()
 

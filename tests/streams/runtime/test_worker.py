@@ -565,7 +565,7 @@ async def test_a_crash_of_one_app_ends_the_worker(broker: Broker) -> None:
         assert await asyncio.wait_for(worker, 30) == EXIT_CRASHED
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(360)
 async def test_rebalances_that_overlap_lose_nothing(broker: Broker) -> None:
     topic = await broker.topic(partitions=6)
     done: list[str] = []
