@@ -18,7 +18,7 @@ from headrace.local.table import OPENSEARCH_WORKER, PROCESSES, Options
 from tests.e2e.api import Api
 from tests.stack import GROUPS, Stack, running
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(900)
 
 TENANTS: Final = ("acme", "globex")
 READERS: Final = {"": [], **GROUPS}
@@ -133,7 +133,7 @@ class Watch:
             for had, has in (("board", "yard"), ("yard", "board")):
                 response = owner.client.patch(path, json={"acl": [has]}, headers=headers)
                 assert response.status_code == 202, response.text
-                owner.settle(response.json())
+                owner.settle(response.json(), seconds=SECONDS)
                 n += 1
                 end = time.monotonic() + 1
                 while time.monotonic() < end:
@@ -144,7 +144,7 @@ class Watch:
                             self.crossings.append(f"{tenant}: {had} sees by {ranker} what {has} has, {self.phase}")
                     if readers[had].content(MOVING).status_code != 404:
                         self.crossings.append(f"{tenant}: {had} reads what {has} has, {self.phase}")
-                readers[has].find(ASKED, MOVING, top_k=50, seconds=60)
+                readers[has].find(ASKED, MOVING, top_k=50, seconds=SECONDS)
         return n
 
     def missing(self, phase: str) -> list[tuple[str, str]]:
@@ -201,9 +201,9 @@ def test_nobody_sees_what_is_not_theirs_in_either_store_while_the_alias_moves(st
             watch.stay("g1 again")
         finally:
             watch.over.set()
-        moved = [each.result(90) for each in moving]
+        moved = [each.result(SECONDS) for each in moving]
         for each in reading:
-            each.result(90)
+            each.result(SECONDS)
 
     assert watch.crossings == []
     assert min(moved) >= 2
