@@ -41,7 +41,9 @@ class Slow:
 @pytest.fixture(scope="module")
 def slowly(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Slow]:
     folder = tmp_path_factory.mktemp("slow")
-    with writing(slow(), marked=cancel.MODEL) as model, running(folder, Options(env=model.env)) as stack:
+    # a worker that is killed must be there again, and write, before the deadline: some machines take their time
+    patient = {"HEADRACE_QUERY_TIMEOUT_MS": "120000"}
+    with writing(slow(), marked=cancel.MODEL) as model, running(folder, Options(env=model.env | patient)) as stack:
         resume.fill(stack)
         with Client(stack.url, "acme-key") as acme:
             yield Slow(stack=stack, model=model, acme=acme)

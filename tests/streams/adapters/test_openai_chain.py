@@ -25,8 +25,9 @@ async def answered(first: LlmServer, backup: LlmServer | None = None, **changes:
     values: dict[str, Any] = {
         "llm_base_url": first.url,
         "llm_model": "big",
-        "llm_first_token_timeout_ms": 600,
-        "llm_token_timeout_ms": 100,
+        # the backup must be in time on a machine that others use
+        "llm_first_token_timeout_ms": 3_000,
+        "llm_token_timeout_ms": 1_000,
     }
     if backup is not None:
         values |= {"llm_backup_base_url": backup.url, "llm_backup_model": "spare"}
