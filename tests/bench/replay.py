@@ -325,7 +325,7 @@ def quantile(values: Sequence[float], share: float) -> float:
 def print_latencies(entries: Sequence[dict[str, Any]], phases: Sequence[str]) -> None:
     """Print a row for each phase and event, beside the base."""
     base = latencies(entries, "base")
-    print("| phase | questions | event | p50 ms | p95 ms | p95 / base |\n|---|---|---|---|---|---|")
+    print(f"| phase | questions | event | p50 ms | p95 ms | p95 / base (bar {BAR_LIVE}) |\n|---|---|---|---|---|---|")
     found = {name: latencies(entries, name) for name in phases}
     found["whole life"] = {
         event: sorted(itertools.chain.from_iterable(found[name][event] for name in LIFE)) for event in EVENTS

@@ -15,6 +15,15 @@ Sse = tuple[str, dict[str, Any], str | None]
 SETTLED = {"indexed", "deleted", "failed"}
 
 
+def until(look: Callable[[], Any], wanted: Callable[[Any], bool], what: str, *, seconds: float) -> Any:
+    """Look until what is seen is as wanted, and return it."""
+    end = time.monotonic() + seconds
+    while not wanted(found := look()):
+        assert time.monotonic() < end, f"{what}: {found}"
+        time.sleep(0.2)
+    return found
+
+
 @dataclass(frozen=True, kw_only=True)
 class Api:
     """One tenant's client; raises where the status code is not the expected one."""

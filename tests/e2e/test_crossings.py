@@ -4,9 +4,10 @@ import re
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Iterator, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from typer.testing import CliRunner
 from headrace.cli import app
 from headrace.local.table import OPENSEARCH_WORKER, PROCESSES, Options
 from tests.e2e.api import Api
+from tests.e2e.api import until as until_within
 from tests.stack import GROUPS, Stack, running
 
 pytestmark = pytest.mark.timeout(900)
@@ -39,6 +41,7 @@ ROUNDS: Final = 2
 ASKED: Final = "With which code does the gate of the pier open at dawn?"
 MOVING: Final = "moving.md"
 SECONDS: Final = 200.0
+until = partial(until_within, seconds=SECONDS)
 
 _CODE: Final = re.compile(rf"({'|'.join(TENANTS)})-({'|'.join(RIGHTS)})-\d")
 
@@ -61,14 +64,6 @@ def may(groups: list[str], right: str) -> bool:
 
 def key_of(tenant: str, reader: str) -> str:
     return f"{tenant}-{reader}-key" if reader else f"{tenant}-key"
-
-
-def until(look: Callable[[], Any], wanted: Callable[[Any], bool], what: str) -> Any:
-    end = time.monotonic() + SECONDS
-    while not wanted(found := look()):
-        assert time.monotonic() < end, f"{what}: {found}"
-        time.sleep(0.2)
-    return found
 
 
 def done(stack: Stack, *arguments: str) -> None:

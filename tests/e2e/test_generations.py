@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,11 +13,13 @@ from headrace.cli import app
 from headrace.cli.output import ExitCode
 from headrace.local.table import Options
 from tests.e2e.api import Api
+from tests.e2e.api import until as until_within
 from tests.stack import Stack, running
 
 pytestmark = pytest.mark.timeout(300)
 N = 12
 SECONDS = 100.0
+until = partial(until_within, seconds=SECONDS)
 
 
 @pytest.fixture(scope="module")
@@ -43,14 +46,6 @@ def hall(number: int, bar: int) -> dict[str, str]:
 
 def headrace(stack: Stack, *arguments: str) -> Result:
     return CliRunner().invoke(app, [*arguments, "--url", stack.url, "--api-key", "operator-key"])
-
-
-def until(look: Callable[[], Any], wanted: Callable[[Any], bool], what: str) -> Any:
-    end = time.monotonic() + SECONDS
-    while not wanted(found := look()):
-        assert time.monotonic() < end, f"{what}: {found}"
-        time.sleep(0.2)
-    return found
 
 
 def shown(operator: Api, name: str) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """Generations that are searched in OpenSearch: their whole life, and what becomes of them when it fails."""
 
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import httpx
@@ -15,11 +15,13 @@ from headrace.cli import app
 from headrace.local import stack as local
 from headrace.local.table import OPENSEARCH_WORKER, PROCESSES, Options
 from tests.e2e.api import Api
+from tests.e2e.api import until as until_within
 from tests.stack import Stack, running
 
 pytestmark = pytest.mark.timeout(400)
 N = 6
 SECONDS = 120.0
+until = partial(until_within, seconds=SECONDS)
 BOTH = {"lexical": "opensearch", "vectors": "opensearch"}
 
 
@@ -63,14 +65,6 @@ def headrace(stack: Stack, *arguments: str) -> Result:
 def done(stack: Stack, *arguments: str) -> None:
     result = headrace(stack, *arguments)
     assert result.exit_code == 0, result.output
-
-
-def until(look: Callable[[], Any], wanted: Callable[[Any], bool], what: str) -> Any:
-    end = time.monotonic() + SECONDS
-    while not wanted(found := look()):
-        assert time.monotonic() < end, f"{what}: {found}"
-        time.sleep(0.2)
-    return found
 
 
 def shown(operator: Api, name: str) -> dict[str, Any]:
