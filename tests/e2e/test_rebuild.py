@@ -1,6 +1,7 @@
 """A sink that has lost something is written again from the embeddings, while nothing is encoded."""
 
 import json
+import operator
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 
 from headrace.cli import app
 from headrace.cli.output import ExitCode
-from tests.e2e.api import Api
+from tests.e2e.api import Api, until
 from tests.e2e.damage import forget, left_alone
 from tests.stack import Stack, running
 
@@ -37,6 +38,8 @@ def acme(own: Stack) -> Api:
     acme.put(*(hall(number, 10 + number) for number in range(N)))
     acme.put(hall(3, 303))
     acme.settle(acme.delete("hall-0.md"))
+    # deleted is what nobody finds any more; its rows go after that
+    until(lambda: own.sql("SELECT 1 FROM chunks_g1 WHERE document = 'hall-0.md'"), operator.not_, "rows", seconds=60)
     return acme
 
 
