@@ -29,7 +29,7 @@ ENDED_STAGES: Final = ("retrieve", "generate")
 PREVIEW_MAX_BYTES: Final = 4_096
 _RECORD_S: Final = 5.0
 """How long Kafka may take to give a record."""
-_ID: Final = re.compile(r"([a-z]{1,40})\.(\d{1,9})\.(\d{1,18})")
+_ID: Final = re.compile(r"([a-z_]{1,40})\.(\d{1,9})\.(\d{1,18})")
 _EXAMPLE: Final[dict[str, JsonValue]] = {
     "id": "intake.0.17",
     "state": "open",
@@ -44,6 +44,7 @@ _EXAMPLE: Final[dict[str, JsonValue]] = {
     "source_topic": INGEST.name,
     "source_partition": 3,
     "source_offset": 1042,
+    "consumer_group": "rag.intake",
     "changed_at": "2026-11-26T18:00:00Z",
 }
 
@@ -73,6 +74,7 @@ class DeadLetter(BaseModel):
     source_topic: str
     source_partition: int
     source_offset: int
+    consumer_group: str = Field(default="", description="of the stage; tells the chunker or generation; empty: unknown")
     why: str | None = None
     changed_at: datetime
 

@@ -29,6 +29,7 @@ _COPIED: Final = (
     "source_topic",
     "source_partition",
     "source_offset",
+    "consumer_group",
     "why",
     "changed_at",
 )

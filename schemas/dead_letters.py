@@ -23,6 +23,7 @@ class Why:
         attempts: how often it was tried.
         topic: where the record stood, with `topic_id`, `partition` and `offset`.
         timestamp_ms: when the record was produced; 0: not told.
+        group: consumer group of the stage, which tells the chunker or the index generation; empty: not told.
     """
 
     stage: str
@@ -34,6 +35,7 @@ class Why:
     partition: int
     offset: int
     timestamp_ms: int = 0
+    group: str = ""
 
     def headers(self) -> list[tuple[str, bytes]]:
         """Return the headers, to be put behind those of the record."""
@@ -47,6 +49,7 @@ class Why:
             "topic_id": self.topic_id,
             "timestamp": str(self.timestamp_ms),
             "stage": self.stage,
+            "group": self.group,
         }
         return [(PREFIX + name, text.encode("utf-8", "replace")) for name, text in told.items()]
 
@@ -72,6 +75,7 @@ class Why:
                 partition=int(text("partition")),
                 offset=int(text("offset")),
                 timestamp_ms=int(headers.get(PREFIX + "timestamp", b"0")),
+                group=headers.get(PREFIX + "group", b"").decode("utf-8", "replace"),
             )
         except (KeyError, ValueError) as error:
             raise NoDeadLetter(f"no dead letter: {error}") from error

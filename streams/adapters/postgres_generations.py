@@ -33,9 +33,9 @@ WHERE d.latest_version > 0
 
 _WHICH: Final = f"""
 SELECT d.tenant, d.document, d.latest_version,
-       (SELECT k.stage || ' (' || k.reason || ': ' || left(k.message, 200) || ')' FROM dead_letters k
-        WHERE (k.tenant, k.document, k.version) = (d.tenant, d.document, d.latest_version)
-        ORDER BY k.failed_at DESC LIMIT 1) AS given_up
+       (SELECT u.stage || ' (' || u.reason || ': ' || left(u.message, 200) || ')' FROM given_up u
+        WHERE (u.generation, u.tenant, u.document, u.version) = ($1, d.tenant, d.document, d.latest_version)
+        ORDER BY u.failed_at DESC LIMIT 1) AS given_up
 {_MISSING}
 ORDER BY d.tenant, d.document LIMIT $3
 """

@@ -11,19 +11,20 @@ from streams.operator.letters import Letter, Place, Task
 
 _COLUMNS: Final = (
     'stage, partition, "offset", reason, message, attempts, tenant, document, version, query, key, n_bytes, '
-    "source_topic, source_topic_id, source_partition, source_offset"
+    "source_topic, source_topic_id, source_partition, source_offset, consumer_group"
 )
 
 _REGISTER: Final = f"""
 INSERT INTO dead_letters AS held ({_COLUMNS}, failed_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16,
-        to_timestamp($17::bigint / 1000.0))
+        $17, to_timestamp($18::bigint / 1000.0))
 ON CONFLICT (stage, partition, "offset") DO UPDATE SET
     reason = excluded.reason, message = excluded.message, attempts = excluded.attempts, tenant = excluded.tenant,
     document = excluded.document, version = excluded.version, query = excluded.query, key = excluded.key,
     n_bytes = excluded.n_bytes, source_topic = excluded.source_topic, source_topic_id = excluded.source_topic_id,
     source_partition = excluded.source_partition, source_offset = excluded.source_offset,
-    failed_at = excluded.failed_at, state = 'open', why = NULL, changed_at = now()
+    consumer_group = excluded.consumer_group, failed_at = excluded.failed_at,
+    state = 'open', why = NULL, changed_at = now()
 WHERE held.failed_at < excluded.failed_at
 """
 
@@ -68,6 +69,7 @@ class PostgresLetters:
                 why.topic_id,
                 why.partition,
                 why.offset,
+                why.group,
                 letter.failed_ms,
             )
 
@@ -103,6 +105,7 @@ def _letter(row: Any) -> Letter:
             topic_id=row["source_topic_id"],
             partition=row["source_partition"],
             offset=row["source_offset"],
+            group=row["consumer_group"],
         ),
         failed_ms=row["failed_ms"],
         tenant=row["tenant"],

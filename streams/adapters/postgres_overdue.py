@@ -23,7 +23,12 @@ _SERVED: Final = """
      AND NOT EXISTS (SELECT FROM live l WHERE (l.generation, l.tenant, l.document) = ($1, d.tenant, d.document))
      AND NOT EXISTS (SELECT FROM {table} c WHERE (c.tenant, c.document) = (d.tenant, d.document))))
 """
-_FAILED: Final = "(d.status = 'failed' AND d.status_version = d.latest_version)"
+_FAILED: Final = """
+((d.status = 'failed' AND d.status_version = d.latest_version)
+ OR EXISTS (
+    SELECT FROM given_up u
+    WHERE (u.generation, u.tenant, u.document, u.version) = ($1, d.tenant, d.document, d.latest_version)))
+"""
 
 # of a row r of reissues; $3 is the pause after the first
 _PAUSED: Final = f"r.last_at > now() - make_interval(secs => least({PAUSE_MAX_S}, $3 * 2.0 ^ least(r.n - 1, 30)))"

@@ -268,6 +268,7 @@ class Runner:
             partition=source.origin.partition,
             offset=source.origin.offset,
             timestamp_ms=source.timestamp_ms,
+            group=self.stage.group,
         )
         headers = [*source.headers, *why.headers()]
         await self._write_letter(source, headers, turn)

@@ -51,6 +51,17 @@ async def serve(pool: "Pool[Any]", generation: str, document: str, version: int)
     )
 
 
+async def give_up(
+    pool: "Pool[Any]", offset: int, document: str, version: int, group: str, *, reason: str = "bug"
+) -> None:
+    await pool.execute(
+        'INSERT INTO dead_letters (stage, partition, "offset", reason, message, attempts, failed_at, tenant, document, '
+        "version, n_bytes, source_topic, source_topic_id, source_partition, source_offset, consumer_group) "
+        "VALUES ('embed', 0, $1, $5, 'm', 1, now(), 'acme', $2, $3, 1, 't', 'i', 0, 0, $4)",
+        *(offset, document, version, group, reason),
+    )
+
+
 async def switch_to(gateway: PostgresGenerationRows, operator: PostgresGenerations, name: str) -> Switch:
     await gateway.switch(name, previous="g1", kind="switch", forced=False, gate=None, asked_by="acme")
     found = await operator.switch()
@@ -104,17 +115,10 @@ async def test_a_switch_waits_for_what_was_accepted_before_it_and_is_not_covered
 
     assert await operator.missing(switch) == 2
     for n, (version, reason) in enumerate([(2, "malformed"), (1, "too_large")]):
-        await pool.execute(
-            'INSERT INTO dead_letters (stage, partition, "offset", reason, message, attempts, failed_at, tenant, '
-            "document, version, n_bytes, source_topic, source_topic_id, source_partition, source_offset) "
-            "VALUES ('embed', 0, $1, $2, 'no text', 1, now(), 'acme', 'missing', $3, 1, 't', 'i', 0, 0)",
-            n,
-            reason,
-            version,
-        )
+        await give_up(pool, n, "missing", version, "rag.embed.g2", reason=reason)
     behind, gone = await operator.which_missing(switch, 9)
     assert behind == Missing(key=DocumentKey(Tenant("acme"), DocumentId("behind")), version=2, given_up=None)
-    assert (gone.key.document, gone.given_up) == ("missing", "embed (malformed: no text)")
+    assert (gone.key.document, gone.given_up) == ("missing", "embed (malformed: m)")
     assert await operator.which_missing(switch, 1) == [behind]
     progress = await gateway.progress("g2")
     assert (progress["n_documents"], progress["n_covered"], progress["n_failed"]) == (6, 2, 1)
@@ -156,6 +160,37 @@ async def test_a_document_is_covered_once_opensearch_holds_it_too(pool: "Pool[An
     await sunk.sunk(key_of("both"), 2)
     await operator.dropped("g2")
     assert await pool.fetchval("SELECT count(*) FROM sunk") == 0
+
+
+async def test_what_a_generation_alone_gave_up_counts_as_failed_until_it_is_sent_again(pool: "Pool[Any]") -> None:
+    gateway, operator, _ = sides(pool)
+    await gateway.ask("g2", chunker="tokens", embedder="e", lexical="tantivy", vectors="pgvector")
+    await operator.made("g2", 8)
+    groups = ("rag.chunk.tokens", "rag.embed.g2", "rag.index.g2", "rag.embed.g1", "rag.embed.g22", "")
+    for n, group in enumerate(groups):
+        await accept(pool, f"d{n}", age_s=60)
+        await give_up(pool, n, f"d{n}", 2, group)
+    await accept(pool, "changed", age_s=60)
+    await give_up(pool, 10, "changed", 1, "rag.embed.g2")
+    await accept(pool, "served", age_s=60)
+    await serve(pool, "g2", "served", 2)
+    await give_up(pool, 11, "served", 2, "rag.embed.g2")
+    switch = await switch_to(gateway, operator, "g2")
+
+    async def counted(name: str) -> tuple[int, int, int]:
+        now = await gateway.progress(name)
+        return now["n_documents"], now["n_covered"], now["n_failed"]
+
+    assert await counted("g2") == (8, 1, 3)
+    assert await counted("g1") == (8, 0, 1)
+    # a switch still asks about them: what answers may serve them
+    assert await operator.missing(switch) == 7
+    told = {str(each.key.document): each.given_up for each in await operator.which_missing(switch, 10)}
+    assert told["d1"] == "embed (bug: m)"
+    assert told["d3"] is None
+    await pool.execute("UPDATE dead_letters SET state = 'discarded' WHERE document = 'd0'")
+    await pool.execute("UPDATE dead_letters SET state = 'redriven' WHERE document = 'd1'")
+    assert await counted("g2") == (8, 1, 2)
 
 
 async def test_vectors_that_opensearch_searches_have_no_index_beside_it(pool: "Pool[Any]") -> None:

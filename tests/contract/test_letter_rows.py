@@ -44,7 +44,15 @@ def letter(
     query: str | None = None,
 ) -> Letter:
     why = Why(
-        stage=stage, reason=reason, message="m", attempts=2, topic="t", topic_id="i", partition=3, offset=offset + 100
+        stage=stage,
+        reason=reason,
+        message="m",
+        attempts=2,
+        topic="t",
+        topic_id="i",
+        partition=3,
+        offset=offset + 100,
+        group="rag.embed.g1",
     )
     return Letter(
         place=Place(stage=stage, partition=0, offset=offset),
@@ -77,6 +85,7 @@ def in_memory() -> Register:
             "source_topic": each.why.topic,
             "source_partition": each.why.partition,
             "source_offset": each.why.offset,
+            "consumer_group": each.why.group,
             "why": None,
             "changed_at": BEGIN,
         }
@@ -148,6 +157,7 @@ async def test_a_dead_letter_says_what_was_registered(register: Register) -> Non
         "source_topic": "t",
         "source_partition": 3,
         "source_offset": 101,
+        "consumer_group": "rag.embed.g1",
         "why": None,
     }
 

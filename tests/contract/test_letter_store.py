@@ -20,6 +20,7 @@ WHY = Why(
     topic_id="t1",
     partition=3,
     offset=9,
+    group="rag.embed.g1",
 )
 LETTER = Letter(
     place=PLACE,

@@ -1,12 +1,15 @@
 """What every `OverdueStore` does."""
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
+from schemas.dead_letters import Why
 from schemas.ids import DocumentKey
+from streams.adapters.postgres_letters import PostgresLetters
 from streams.adapters.postgres_overdue import PostgresOverdue
+from streams.operator.letters import Letter, Place
 from streams.operator.overdue import Coverage, OverdueStore
 from tests.contract.factories import key_of
 from tests.doubles.clock import FrozenClock
@@ -18,6 +21,7 @@ SERVED = Known(latest=3, live=(3, False))
 NOT_LIVE = Known(latest=3)
 BEHIND = Known(latest=3, live=(2, False))
 FAILED = Known(latest=3, live=(2, False), failed=True)
+GIVEN_UP = Known(latest=3, live=(2, False), given_up=True)
 DELETED = Known(latest=3, deleted=True, live=(3, True))
 NEVER_SERVED = Known(latest=3, deleted=True)
 
@@ -36,14 +40,37 @@ class Tables:
         return [(each.key.document, each.version, each.n) for each in taken]
 
 
+def letter_of(key: DocumentKey, version: int) -> Letter:
+    why = Why(
+        stage="embed",
+        reason="bug",
+        message="m",
+        attempts=1,
+        topic="rag.chunks.structure.v1",
+        topic_id="t1",
+        partition=0,
+        offset=9,
+        group="rag.embed.g1",
+    )
+    return Letter(
+        place=Place(stage="embed", partition=0, offset=7),
+        why=why,
+        failed_ms=1_000,
+        tenant=key.tenant,
+        document=key.document,
+        version=version,
+        query=None,
+        key=key.encode(),
+        n_bytes=1,
+    )
+
+
 def in_memory() -> Tables:
     clock = FrozenClock(ms=10**12)
     store = MemoryOverdue(clock=clock)
 
     async def put(key: DocumentKey, known: Known, age_s: float) -> None:
-        known = Known(latest=known.latest, deleted=known.deleted, failed=known.failed, live=known.live, left=known.left)
-        known.accepted_ms = clock.ms - round(age_s * 1000)
-        store.documents[key] = known
+        store.documents[key] = replace(known, accepted_ms=clock.ms - round(age_s * 1000))
 
     async def wait(seconds: float) -> None:
         clock.ms += round(seconds * 1000)
@@ -72,6 +99,8 @@ def tables(request: pytest.FixtureRequest) -> Tables:
                 "VALUES ('g1', $1, $2, $3, $4, 0)",
                 *(key.tenant, key.document, *known.live),
             )
+        if known.given_up:
+            await PostgresLetters(pool=pool).register(letter_of(key, known.latest))
         if known.left:
             await pool.execute(
                 "INSERT INTO chunks_g1 (chunk_id, tenant, document, ordinal, text, start_char, end_char, headings, "
@@ -108,7 +137,7 @@ async def test_what_is_not_served_is_overdue_after_its_time(tables: Tables, know
 
 
 @pytest.mark.parametrize(
-    "known", [SERVED, FAILED, DELETED, NEVER_SERVED, Known(latest=2, live=(3, False)), Known(latest=0)]
+    "known", [SERVED, FAILED, GIVEN_UP, DELETED, NEVER_SERVED, Known(latest=2, live=(3, False)), Known(latest=0)]
 )
 async def test_what_is_served_failed_or_never_accepted_is_not_overdue(tables: Tables, known: Known) -> None:
     await tables.put(GUIDE, known, 10 * AFTER_S)
@@ -169,10 +198,10 @@ async def test_those_that_are_served_at_last_are_counted_once_and_forgotten(tabl
 
 async def test_coverage_counts_what_is_served_in_its_latest_version(tables: Tables) -> None:
     assert await tables.store.coverage() == Coverage(n_documents=0, n_covered=0, n_failed=0)
-    for name, known in (("a", SERVED), ("b", DELETED), ("c", BEHIND), ("d", FAILED), ("e", NOT_LIVE)):
+    for name, known in (("a", SERVED), ("b", DELETED), ("c", BEHIND), ("d", FAILED), ("e", NOT_LIVE), ("f", GIVEN_UP)):
         await tables.put(key_of(name), known, 0)
 
-    assert await tables.store.coverage() == Coverage(n_documents=5, n_covered=2, n_failed=1)
+    assert await tables.store.coverage() == Coverage(n_documents=6, n_covered=2, n_failed=2)
 
 
 async def test_what_was_taken_counts_as_overdue_until_it_is_settled(tables: Tables) -> None:

@@ -13,14 +13,22 @@ DAY_S = 86_400.0
 
 @dataclass(kw_only=True)
 class Known:
-    """A document as the tables know it; `live` is (version, deleted), `left` says that chunks are there."""
+    """A document as the tables know it.
+
+    `live` is (version, deleted), `left` says that chunks are there; `given_up` that this generation alone failed.
+    """
 
     latest: int = 1
     deleted: bool = False
     failed: bool = False
+    given_up: bool = False
     live: tuple[int, bool] | None = None
     left: bool = False
     accepted_ms: int = 0
+
+    @property
+    def lost(self) -> bool:
+        return self.failed or self.given_up
 
     @property
     def served(self) -> bool:
@@ -48,7 +56,7 @@ class MemoryOverdue:
             n = n if version == known.latest else 0
             paused = n > 0 and now - at < 1000 * min(DAY_S, pause_s * 2 ** (n - 1))
             young = known.accepted_ms >= now - older_than_s * 1000
-            if known.latest > 0 and not (paused or young or known.failed or known.served):
+            if known.latest > 0 and not (paused or young or known.lost or known.served):
                 found.append(Overdue(key=key, version=known.latest, n=n + 1))
         for each in found[:limit]:
             self.taken[each.key] = (each.version, each.n, now)
@@ -56,7 +64,7 @@ class MemoryOverdue:
 
     async def settle(self) -> int:
         known = {key: self.documents[key] for key in self.taken}
-        ended = [k for k, d in known.items() if d.latest > self.taken[k][0] or d.failed or d.served]
+        ended = [k for k, d in known.items() if d.latest > self.taken[k][0] or d.lost or d.served]
         n_served = sum(known[k].latest == self.taken[k][0] and known[k].served for k in ended)
         for key in ended:
             del self.taken[key]
@@ -65,7 +73,7 @@ class MemoryOverdue:
     async def coverage(self) -> Coverage:
         accepted = [each for each in self.documents.values() if each.latest > 0]
         covered = [each.live is not None and each.live[0] == each.latest for each in accepted]
-        failed = [each.failed and not done for each, done in zip(accepted, covered, strict=True)]
+        failed = [each.lost and not done for each, done in zip(accepted, covered, strict=True)]
         return Coverage(
             n_documents=len(covered), n_covered=sum(covered), n_failed=sum(failed), n_overdue=len(self.taken)
         )

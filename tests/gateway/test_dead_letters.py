@@ -10,7 +10,7 @@ from confluent_kafka import KafkaException
 from backbone.kafka import Received
 from gateway.ports import LetterRow
 from schemas.events import ControlSent
-from schemas.topics import CONTROL, INGEST
+from schemas.topics import CONTROL, INGEST, STAGES
 from tests.gateway.factories import Gateway, document_row
 
 AT = datetime(2026, 11, 26, 18, tzinfo=UTC)
@@ -136,6 +136,13 @@ async def test_records_and_discarding_need_an_operators_key(stocked: Gateway, pa
     response = await stocked.acme.request(method, path)
 
     assert (response.status_code, response.json()["type"]) == (403, "urn:headrace:problem:not_operator")
+
+
+@pytest.mark.parametrize("stage", STAGES)
+async def test_a_dead_letter_of_every_stage_is_found_by_its_id(stocked: Gateway, stage: str) -> None:
+    stocked.letters.put(letter(8, stage=stage))
+
+    assert (await stocked.operator.get(f"/v1/dead-letters/{stage}.0.8")).json()["stage"] == stage
 
 
 async def test_another_tenants_dead_letter_is_not_there(stocked: Gateway) -> None:

@@ -15,6 +15,7 @@ WHY = Why(
     partition=3,
     offset=9,
     timestamp_ms=500,
+    group="rag.intake",
 )
 
 
@@ -41,6 +42,13 @@ def test_other_headers_are_refused(missing: str) -> None:
 
     with pytest.raises(NoDeadLetter):
         Why.of(headers)
+
+
+def test_a_letter_of_a_former_release_names_no_group() -> None:
+    headers = headers_of(WHY.headers())
+    del headers["hr_dlq_group"]
+
+    assert Why.of(headers).group == ""
 
 
 def test_a_place_that_is_no_number_is_refused() -> None:

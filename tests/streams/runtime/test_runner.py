@@ -286,6 +286,7 @@ async def test_an_unprocessable_record_is_dead_lettered_untouched_at_once() -> N
         ("hr_dlq_topic_id", b"id-of-questions"),
         ("hr_dlq_timestamp", b"1700000000000"),
         ("hr_dlq_stage", b"retrieve"),
+        ("hr_dlq_group", b"rag.retrieve"),
     ]
     assert bench.ears.heard == ["dead_lettered not_utf8"]
 
