@@ -1,7 +1,10 @@
 """A worker process: `python -m streams --stages intake,chunk`."""
 
 import argparse
+import os
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from typing import NoReturn
 
@@ -26,6 +29,17 @@ def stage_names(text: str) -> list[str]:
     return names
 
 
+def end_with_parent() -> None:
+    """Stop as on SIGTERM once standard input ends, as it does when the parent has gone, however that went."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 4_096):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
+
+
 def main(
     arguments: list[str] | None = None,
     *,
@@ -35,8 +49,12 @@ def main(
     """Run a worker until SIGTERM and end the process."""
     parser = argparse.ArgumentParser(prog="headrace worker", description=__doc__)
     parser.add_argument("--stages", type=stage_names, default="all", help="comma-separated stages (default: all)")
-    names = parser.parse_args(arguments).stages
+    parser.add_argument("--with-parent", action="store_true", help="stop when standard input ends")
+    given = parser.parse_args(arguments)
+    names = given.stages
     setup_logging(f"worker:{','.join(names)}")
+    if given.with_parent:
+        end_with_parent()
     settings = WorkerSettings()
     run_process(lambda: run(settings, names, consumer=consumer, builders=builders))
 

@@ -4,7 +4,7 @@ As `python -m streams.replay`. Each process chunks (where the chunker is not tha
 for one generation: from the beginning of the log, then behind live traffic. A second one writes it to OpenSearch where
 it is searched there. Their groups remember how far they are, so a process may be killed at any time. They are nice, so
 live work goes first, and they have none of the live partitions. Their metrics are served here, each with its
-generation as a label.
+generation as a label. They end with this process, however it ends.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from streams.adapters.postgres_catalogue import PostgresCatalogue
 from streams.adapters.scraped import Scraped
 from streams.errors import Fatal, Transient
 from streams.ports import Catalogue
-from streams.runtime.worker import EXIT_LATE
+from streams.runtime.worker import EXIT_FORCED, EXIT_LATE
 
 LOOK_S: Final = 1.0
 STOP_S: Final = 24.0
@@ -85,13 +85,13 @@ class Replays:
     Attributes:
         catalogue: says what is to be done.
         settings: of this worker; those of its processes are the same but for a few.
-        program: command that `--stages` and the stages follow.
+        program: command that `--stages` and the stages follow; it ends when its standard input does.
         metrics: takes the ports on which the processes serve theirs, by generation.
     """
 
     catalogue: Catalogue
     settings: WorkerSettings
-    program: Sequence[str] = (sys.executable, "-m", "streams")
+    program: Sequence[str] = (sys.executable, "-m", "streams", "--with-parent")
     metrics: Scraped = field(default_factory=lambda: Scraped(label="generation"))
     _kept: dict[Work, "asyncio.Task[None]"] = field(default_factory=dict, init=False)
 
@@ -138,7 +138,7 @@ class Replays:
         process = await asyncio.create_subprocess_exec(
             *("nice", "-n", nice, *self.program, "--stages", ",".join(work.stages)),
             env=self._environment(work, port),
-            stdin=asyncio.subprocess.DEVNULL,
+            stdin=asyncio.subprocess.PIPE,
         )
         _log.info("replay_started", generation=work.generation, stages=work.stages, pid=process.pid)
         if work.embeds:
@@ -204,6 +204,9 @@ async def _main(settings: WorkerSettings) -> None:
     told = asyncio.Event()
 
     def tell() -> None:
+        if told.is_set():
+            _log.warning("stopped_at_once")
+            os._exit(EXIT_FORCED)
         told.set()
         end_within(END_S, EXIT_LATE)
 

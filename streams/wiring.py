@@ -659,7 +659,9 @@ def operator(parts: Parts) -> Stage:
     shadows = ReportShadows(shadows=_shadows(parts))
     parts.duties.append(Duty(name="shadows", round=shadows.round, every_s=_COUNT_S, woken=asyncio.Event()))
     overdue = EachGeneration(
-        catalogue=parts.catalogue, make=lambda generation: _overdue(parts, admin, drift, generation).round
+        catalogue=parts.catalogue,
+        make=lambda generation: _overdue(parts, admin, drift, generation).round,
+        forget=drift.forgotten,
     )
     parts.duties.append(
         Duty(

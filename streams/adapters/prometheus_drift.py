@@ -46,3 +46,7 @@ class PrometheusDrift:
         }
         for state, n in states.items():
             telemetry.COVERAGE.labels(generation, state).set(n)
+
+    def forgotten(self, generation: str) -> None:
+        """See `DriftObserver.forgotten`."""
+        telemetry.COVERAGE.remove_by_labels({"generation": generation})

@@ -15,10 +15,12 @@ class EachGeneration:
     Attributes:
         catalogue: says which there are.
         make: makes the work of a generation, once.
+        forget: told the name of one that was followed and is not any more.
     """
 
     catalogue: Catalogue
     make: Callable[[Generation], Round]
+    forget: Callable[[str], None]
     _made: dict[str, Round] = field(default_factory=dict, init=False)
 
     async def round(self) -> None:
@@ -30,6 +32,7 @@ class EachGeneration:
         followed = [each for each in await self.catalogue.held() if each.state == "following"]
         for gone in self._made.keys() - {each.name for each in followed}:
             del self._made[gone]
+            self.forget(gone)
         for generation in followed:
             if generation.name not in self._made:
                 self._made[generation.name] = self.make(generation)

@@ -28,3 +28,7 @@ class DriftObserver(Protocol):
     def covered(self, generation: str, coverage: "Coverage") -> None:
         """How far a generation has come."""
         ...
+
+    def forgotten(self, generation: str) -> None:
+        """A generation is followed no more; how far it came says nothing now."""
+        ...

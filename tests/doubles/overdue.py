@@ -114,3 +114,6 @@ class MemoryDriftObserver:
 
     def covered(self, generation: str, coverage: Coverage) -> None:
         self.coverage = coverage
+
+    def forgotten(self, generation: str) -> None:
+        self.coverage = None

@@ -107,6 +107,51 @@ async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) ->
         await asyncio.gather(running, return_exceptions=True)
 
 
+PARENT = """
+import asyncio, sys
+from backbone.settings import WorkerSettings
+from streams.ports import Generation
+from streams.replay import Replays
+from tests.doubles.catalogue import MemoryCatalogue
+from tests.streams.test_replay import generation
+
+rows = [generation("g1", "structure"), generation("g2", "tokens")]
+replays = Replays(
+    catalogue=MemoryCatalogue(rows=rows, answers="g1"), settings=WorkerSettings(), program=(sys.executable, sys.argv[1])
+)
+asyncio.run(replays.run())
+"""
+CHILD = """
+import os, signal, sys, time
+from streams.__main__ import end_with_parent
+
+signal.signal(signal.SIGTERM, lambda *_: (print("told", flush=True), os._exit(0)))
+end_with_parent()
+print(os.getpid(), flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_process_ends_as_on_sigterm_when_its_parent_was_killed(tmp_path: Path) -> None:
+    child = tmp_path / "child.py"
+    child.write_text(CHILD)
+    where = os.pathsep.join([str(Path.cwd()), os.environ.get("PYTHONPATH", "")])
+    with subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(child)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": where},
+    ) as parent:
+        assert parent.stdout is not None
+        said = (line for line in parent.stdout if "[" not in line)
+        pid = int(next(said))
+        os.kill(pid, 0)
+        parent.kill()
+
+        # the end of what both write to: the child is gone, too
+        assert list(said) == ["told\n"]
+
+
 async def test_a_paced_encoder_takes_its_time_and_gives_the_same_vectors(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     waited: list[float] = []

@@ -42,6 +42,18 @@ def test_documents_of_a_generation_are_covered_failed_or_missing() -> None:
     assert shown == [6, 1, 3, 2]
 
 
+def test_a_generation_that_is_followed_no_more_shows_nothing() -> None:
+    drift = PrometheusDrift()
+    for name in ("g8", "g88"):
+        drift.covered(name, Coverage(n_documents=10, n_covered=6, n_failed=1))
+
+    drift.forgotten("g8")
+
+    get = REGISTRY.get_sample_value
+    assert get("headrace_coverage_documents", {"generation": "g8", "state": "covered"}) is None
+    assert get("headrace_coverage_documents", {"generation": "g88", "state": "covered"}) == 6
+
+
 def test_every_kind_of_drift_and_every_reissue_shows_from_the_start() -> None:
     PrometheusDrift()
 
