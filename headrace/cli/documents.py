@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from headrace.cli.acl import Acl, groups_of
 from headrace.cli.output import ApiKey, AsJson, Collection, ExitCode, Url, console, errors, gateway, print_json
 from headrace.client import Client, Json, NotFound
 
@@ -99,9 +100,7 @@ def patch(
     unset: Annotated[
         list[str] | None, typer.Option("--unset", metavar="FIELD", help="Take a metadata field away. Repeat it.")
     ] = None,
-    acl: Annotated[
-        str | None, typer.Option("--acl", metavar="GROUP,...", help="Only readers of these groups may see it.")
-    ] = None,
+    acl: Acl = None,
     everyone: Annotated[bool, typer.Option("--everyone", help="Every reader of the tenant may see it.")] = False,
     title: Annotated[str | None, typer.Option("--title", help="A new title; empty: none.")] = None,
     collection: Annotated[str | None, typer.Option("--collection", "-c", help="Another collection.")] = None,
@@ -159,10 +158,7 @@ def changes_of(
     if acl is not None and everyone:
         raise typer.BadParameter("--acl and --everyone contradict each other; give one of them")
     if acl is not None:
-        groups = [group.strip() for group in acl.split(",")]
-        if not all(groups):
-            raise typer.BadParameter(f"--acl {acl!r} names no group in a place; write for instance --acl staff,ops")
-        changes["acl"] = groups
+        changes["acl"] = groups_of(acl)
     if everyone:
         changes["acl"] = None
     if title is not None:

@@ -33,11 +33,12 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readable:
-    """A file's bytes, and what goes with them into the request."""
+    """A file's bytes, and what goes with them into the request. `acl`: None is every reader of the tenant."""
 
     path: Path
     id: str
     content: bytes
+    acl: Sequence[str] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,6 +68,12 @@ def find_files(arguments: Sequence[str], collection: str) -> Iterator[Found | Re
             elif other != path.resolve():
                 message = f"its id {document!r} is that of {other} too; ingest them with different --collection names"
                 yield Rejected(path=path, message=message)
+
+
+def read_files(arguments: Sequence[str], collection: str) -> Iterator[Readable | Rejected]:
+    """Yield what is in the files that arguments name, one at a time; as `find_files` and `read_file`."""
+    for found in find_files(arguments, collection):
+        yield read_file(found) if isinstance(found, Found) else found
 
 
 def read_file(found: Found) -> Readable | Rejected:

@@ -14,8 +14,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from headrace.cli.acl import Acl, groups_of
 from headrace.cli.documents import await_deleted, delete_document, pages
-from headrace.cli.files import Found, Readable, Rejected, find_files, read_file
+from headrace.cli.files import Readable, Rejected, read_files
 from headrace.cli.ingest import Into, Timeout, Wait
 from headrace.cli.output import ApiKey, AsJson, ExitCode, Url, console, errors, gateway, print_json
 from headrace.cli.report import progress, report
@@ -30,6 +31,7 @@ def sync(
         str | None, typer.Option("--name", help="Of this sync, kept with its documents. Default: the folder's name.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be sent and deleted.")] = False,
+    acl: Acl = None,
     yes: Annotated[bool, typer.Option("--yes", help="Delete even all documents, should all files be gone.")] = False,
     wait: Wait = True,
     timeout: Timeout = 600.0,
@@ -42,11 +44,16 @@ def sync(
     Deleted are only documents that a sync of the same name made, in this collection; a file that is there but cannot be
     read keeps its document. What has failed before is sent again; what is unchanged is left alone.
 
+    Metadata that others gave a document, and who may read it, stay when its file changes; --acl says who may read all
+    of them from now on. What the key may not read is sent as if it were new: give the sync a key of all those groups.
+
     Exit code 1: some file failed; all others are in.
     """
     began = time.monotonic()
     with gateway(url, api_key, as_json=as_json) as client:
-        folder_sync = _Sync(folder=folder, collection=collection, name=name or folder.resolve().name)
+        folder_sync = _Sync(
+            folder=folder, collection=collection, name=name or folder.resolve().name, acl=groups_of(acl)
+        )
         held = {str(each["id"]): each for each in pages(client, collection=collection)}
         gone = folder_sync.gone(held)
         if gone and len(gone) == folder_sync.n_made(held) and not (yes or dry_run):
@@ -68,16 +75,16 @@ def sync(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sync:
-    """Compares a folder with what the stack holds, given as id -> description."""
+    """Compares a folder with what the stack holds, given as id -> description. `acl`: None leaves it as it is."""
 
     folder: Path
     collection: str
     name: str
+    acl: Sequence[str] | None
 
     def files(self, held: Mapping[str, Json]) -> Iterator[Readable | Rejected | Fate]:
         """Yield what is to be sent, with the metadata by which it is known the next time; the rest has its fate."""
-        for found in find_files([str(self.folder)], self.collection):
-            file = read_file(found) if isinstance(found, Found) else found
+        for file in read_files([str(self.folder)], self.collection):
             yield self._compared(file, held.get(file.id or "")) if isinstance(file, Readable) else file
 
     def gone(self, held: Mapping[str, Json]) -> list[tuple[str, Path]]:
@@ -96,15 +103,18 @@ class _Sync:
                 yield document, metadata["path"]
 
     def _compared(self, file: Readable, described: Json | None) -> Readable | Rejected | Fate:
-        known = (described or {}).get("metadata") or {}
+        held = described or {}
+        known = held.get("metadata") or {}
         other = known.get("sync", self.name)
         if other != self.name:
             message = f"its id {file.id!r} is that of a document of sync {other!r}; use another --collection"
             return Rejected(path=file.path, id=file.id, message=message)
         sha256 = hashlib.sha256(file.content).hexdigest()
-        if described is not None and known.get("sha256") == sha256 and described["status"] != "failed":
+        acl = held.get("acl") if self.acl is None else self.acl
+        same = known.get("sha256") == sha256 and set(acl or ()) == set(held.get("acl") or ())
+        if same and held["status"] != "failed":
             return Fate(path=str(file.path), id=file.id, status="unchanged")
-        return replace(file, metadata={"sync": self.name, "sha256": sha256})
+        return replace(file, metadata={**known, **file.metadata, "sync": self.name, "sha256": sha256}, acl=acl)
 
 
 def _is_there(path: Path) -> bool:

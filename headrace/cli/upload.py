@@ -128,8 +128,8 @@ class Upload:
             "content": file.content,
             "filename": file.path.name,
             "collection": self.collection,
-            "metadata": {"path": file.id.removeprefix(f"{self.collection}/"), **file.metadata},
-        }
+            "metadata": {**file.metadata, "path": file.id.removeprefix(f"{self.collection}/")},
+        } | ({} if file.acl is None else {"acl": list(file.acl)})
 
     def _patiently(self, request: Callable[[], list[Json]]) -> list[Json]:
         """Repeat a request while the gateway is busy or away, for at most RETRY_MAX_S."""

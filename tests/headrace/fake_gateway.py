@@ -69,6 +69,7 @@ class FakeGateway:
             return {"id": document, "status": "submitted"}
         found: dict[str, Any] = {"id": document, "status": "indexed", "latest_version": 1, "failure": None}
         found["metadata"] = self.documents[document].get("metadata", {})
+        found["acl"] = self.documents[document].get("acl")
         if document in self.failing:
             reason, message = self.failing[document]
             found |= {"status": "failed", "failure": {"stage": "chunk", "reason": reason, "message": message}}

@@ -30,6 +30,13 @@ def test_a_folder_becomes_searchable_and_the_exit_code_is_0(
     }
 
 
+def test_who_may_read_the_documents_goes_with_them(fake: FakeGateway, headrace: Headrace, tmp_path: Path) -> None:
+    result = headrace("ingest", str(write(tmp_path, a="# A")), "--acl", "staff,ops")
+
+    assert result.exit_code == 0
+    assert fake.documents["default/a.md"]["acl"] == ["staff", "ops"]
+
+
 def test_each_file_that_fails_is_reported_with_its_reason_and_the_others_go_on(
     fake: FakeGateway, headrace: Headrace, tmp_path: Path
 ) -> None:

@@ -101,6 +101,42 @@ def test_a_document_that_was_ingested_by_hand_is_taken_over(fake: FakeGateway, h
     assert outcome(headrace, str(docs))["unchanged"] == 3
 
 
+def test_what_others_said_of_a_document_stays_when_its_file_changes(
+    fake: FakeGateway, headrace: Headrace, docs: Path
+) -> None:
+    outcome(headrace, str(docs))
+    fake.documents["default/a.md"]["metadata"]["year"] = 2026
+    fake.documents["default/a.md"]["acl"] = ["board"]
+    assert outcome(headrace, str(docs))["unchanged"] == 3
+    (docs / "a.md").write_text("changed")
+
+    assert outcome(headrace, str(docs))["searchable"] == 1
+
+    assert fake.documents["default/a.md"]["acl"] == ["board"]
+    assert fake.documents["default/a.md"]["metadata"] == {
+        "path": "a.md",
+        "sync": "docs",
+        "sha256": hashlib.sha256(b"changed").hexdigest(),
+        "year": 2026,
+    }
+
+
+def test_who_may_read_all_of_them_is_said_once_and_held_to(fake: FakeGateway, headrace: Headrace, docs: Path) -> None:
+    outcome(headrace, str(docs))
+    sent(fake)
+
+    assert outcome(headrace, str(docs), "--acl", "staff, ops")["searchable"] == 3
+    assert {tuple(each["acl"]) for each in fake.documents.values()} == {("staff", "ops")}
+    assert outcome(headrace, str(docs), "--acl", "ops,staff")["unchanged"] == 3
+    assert outcome(headrace, str(docs))["unchanged"] == 3
+    fake.documents["default/a.md"]["acl"] = None
+    sent(fake)
+    assert outcome(headrace, str(docs), "--acl", "staff,ops")["searchable"] == 1
+    assert sent(fake) == [["default/a.md"]]
+    refused = headrace("sync", str(docs), "--acl", "staff,,ops")
+    assert (refused.exit_code, "names no group in a place" in " ".join(refused.output.split())) == (2, True)
+
+
 def test_what_failed_is_sent_again(fake: FakeGateway, headrace: Headrace, docs: Path) -> None:
     fake.failing["default/c.pdf"] = ("malformed", "the file cannot be read as PDF")
     assert outcome(headrace, str(docs), exit_code=1)["failed"] == 1
