@@ -1,18 +1,18 @@
 """Judges a fault run from its history alone; knows nothing of how Headrace works inside.
 
-Entries it reads (`history.py`): `submit`, `delete` (an operation was sent), `acknowledged`, `unacknowledged` (answer),
-`visible` (a reader was told that it is searchable), `ask` (a reader was told that a question is accepted), `event` (one
-SSE event), `gave_up` (a reader hears no more of a stream), `shown` (a text shown to a reader, with the time of asking),
-`stored` (a chunk row at the end), `sought` (markers of a document that were searched for at the end), `found` (a
-document that such a search gave), `question` (a row of a question at the end), `result` (a record of a finished
-question), `allowed` (how long a question may take), `gateways` (the names of all there are), `promised` (every
-question is answered, not only ended), `poison` (a record that no stage can handle was sent), `poison_acknowledged`,
-`dead_letter` (as kept at the end), `lag` (of a group on a topic at the end), `gauge` (what a process holds at the end),
-`kill`, `freeze` and `thawed`, `away` and `back`, `down` (it has no process, or one that was not ready yet) and `up`
-(of a part).
+Entries it reads (`history.py`): `submit`, `delete`, `patch` (an operation was sent), `acknowledged`, `unacknowledged`
+(answer), `visible` (a reader was told that it is searchable), `ask` (a reader was told that a question is accepted),
+`event` (one SSE event), `gave_up` (a reader hears no more of a stream), `shown` (a text shown to a reader, with the
+time of asking), `stored` (a chunk row at the end), `sought` (markers of a document that were searched for at the
+end), `found` (a document that such a search gave), `question` (a row of a question at the end), `result` (a record of
+a finished question), `allowed` (how long a question may take), `gateways` (the names of all there are), `promised`
+(every question is answered, not only ended), `poison` (a record that no stage can handle was sent),
+`poison_acknowledged`, `dead_letter` (as kept at the end), `lag` (of a group on a topic at the end), `gauge` (what a
+process holds at the end), `kill`, `freeze` and `thawed`, `away` and `back`, `down` (it has no process, or one that
+was not ready yet) and `up` (of a part).
 
 Every paragraph that is ever submitted holds a marker that occurs nowhere else, so a text tells which version it
-belongs to.
+belongs to. Every patch adds a metadata field of its own, so fields tell which patches a version has.
 """
 
 import re
@@ -26,6 +26,7 @@ from typing import Any
 from tests.faults.history import read
 
 MARKER = re.compile(r"\bmk[0-9a-z]+x\b")
+FIELD = re.compile(r"p\d+")
 TERMINAL = {"done", "error", "cancelled"}
 GRACE_S = 10.0
 """How long after its deadline a reader may hear the end of a question: a killed gateway must come back first."""
@@ -36,6 +37,8 @@ MEMORY_MAX_BYTES = 1_500_000_000
 HANDLES_MAX = 1_000
 """Open files, sockets and the like of one process."""
 Entry = dict[str, Any]
+End = tuple[frozenset[str], frozenset[str]]
+"""How a document may end: the markers of its text, and the fields of its patches."""
 Span = tuple[float, float]
 """From and until."""
 
@@ -72,20 +75,23 @@ def _operations(by_kind: dict[str, list[Entry]]) -> dict[str, list[Entry]]:
     """Operations per document, in the order in which they were sent, each with `answer`: True, False (unknown)."""
     acknowledged = {entry["op"] for entry in by_kind["acknowledged"]}
     operations: dict[str, list[Entry]] = defaultdict(list)
-    for entry in sorted(by_kind["submit"] + by_kind["delete"], key=lambda entry: entry["op"]):
+    for entry in sorted(by_kind["submit"] + by_kind["delete"] + by_kind["patch"], key=lambda entry: entry["op"]):
         operations[entry["document"]].append({**entry, "answer": entry["op"] in acknowledged})
     return operations
 
 
 def _documents(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
     rows: dict[str, list[str]] = defaultdict(list)
+    fields: dict[str, set[frozenset[str]]] = defaultdict(set)
     for entry in by_kind["stored"]:
         rows[entry["document"]].extend(MARKER.findall(entry["text"]))
+        fields[entry["document"]].add(frozenset(filter(FIELD.fullmatch, entry.get("fields", ()))))
     found = {(entry["document"], entry["marker"]) for entry in by_kind["found"]}
     sought = {entry["document"]: set(entry["markers"]) for entry in by_kind["sought"]}
     for document, operations in _operations(by_kind).items():
         verdict.counts["documents"] += 1
-        possible = _possible_ends(operations)
+        ends = _possible_ends(operations)
+        possible = [markers for markers, _ in ends]
         stored = Counter(rows.pop(document, []))
         doubled = [marker for marker, n in stored.items() if n > 1]
         if doubled:
@@ -99,6 +105,7 @@ def _documents(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
                 verdict.add("I1 lost", f"{document}: {len(missing)} of {len(wanted)} paragraphs missing: {missing[:3]}")
             if extra:
                 verdict.add("I3 resurrected", f"{document}: {len(extra)} paragraphs of another version: {extra[:3]}")
+        _patched(document, fields[document], [names for markers, names in ends if markers == set(stored)], verdict)
         shown = {marker for name, marker in found if name == document}
         if not any(shown <= end for end in possible):
             verdict.add("I3 resurrected", f"{document}: search finds {sorted(shown)[:3]} of another version")
@@ -108,17 +115,29 @@ def _documents(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
         verdict.add("I3 resurrected", f"{document}: {len(markers)} paragraphs of a document that nobody submitted")
 
 
-def _possible_ends(operations: list[Entry]) -> list[set[str]]:
-    """Marker sets that the document may end with: of the last acknowledged operation, or of a later one without
-    an answer.
+def _patched(document: str, stored: set[frozenset[str]], possible: list[frozenset[str]], verdict: Verdict) -> None:
+    """All rows of a document have the fields of all its patches, and of none before its text was sent."""
+    for names in stored:
+        if possible and names not in possible:
+            missing, extra = sorted(possible[-1] - names), sorted(names - possible[-1])
+            if missing:
+                verdict.add("I1 patch lost", f"{document}: {len(missing)} patches missing: {missing[:3]}")
+            if extra:
+                verdict.add("I3 patch resurrected", f"{document}: {len(extra)} patches of another version: {extra[:3]}")
+
+
+def _possible_ends(operations: list[Entry]) -> list[End]:
+    """How the document may end: by the last acknowledged operation, or by later ones without an answer too; that
+    without them comes last.
     """
-    ends = []
-    for operation in reversed(operations):
-        ends.append(set(operation.get("markers", [])))
-        if operation["answer"]:
-            break
-    else:
-        ends.append(set())
+    ends: list[End] = [(frozenset(), frozenset())]
+    for operation in operations:
+        if operation["kind"] == "patch":
+            # what is deleted cannot be patched
+            done = [(markers, names | {operation["field"]}) if markers else (markers, names) for markers, names in ends]
+        else:
+            done = [(frozenset(operation.get("markers", ())), frozenset[str]())]
+        ends = done if operation["answer"] else list(dict.fromkeys([*done, *ends]))
     return ends
 
 
@@ -130,7 +149,8 @@ def _shown(by_kind: dict[str, list[Entry]], verdict: Verdict) -> None:
         owner.update((marker, (entry["document"], entry["op"])) for marker in entry["markers"])
         loads.update((marker, entry.get("load", "")) for marker in entry["markers"])
     visible: dict[str, list[tuple[float, int]]] = defaultdict(list)
-    for entry in by_kind["visible"]:
+    texts = {entry["op"] for entry in by_kind["submit"] + by_kind["delete"]}
+    for entry in (each for each in by_kind["visible"] if each["op"] in texts):
         visible[entry["document"]].append((entry["at"], entry["op"]))
     for entry in by_kind["shown"]:
         verdict.counts["texts shown"] += 1

@@ -1,4 +1,4 @@
-"""A seeded load over HTTP: documents are submitted, changed, deleted and re-added while questions are asked.
+"""A seeded load over HTTP: documents are submitted, changed, patched, deleted and re-added while questions are asked.
 
 Each writer owns its documents, so the order of operations on one document is known; every paragraph holds a marker of
 its own. Questions are asked of all gateways in turn; some connections are cut, some questions cancelled, some asked
@@ -30,6 +30,7 @@ PLACES = (
     "new mill",
 )
 COLLECTION = "faults"
+SHARE_DELETED = 0.15
 PATIENCE_S = 90.0
 """How long a client goes on trying: longer than any gateway takes to come back."""
 
@@ -53,6 +54,7 @@ class Load:
         rest_s: longest time that a writer rests between two operations; an asker rests half as long again.
         every_s: instead, the time from the beginning of a writer's or an asker's operation to that of its next one,
             where it does not take longer.
+        share_patched: of the operations on a document that is there, those that only give it one more metadata field.
         share_awaited: of the operations, those after which a writer waits until they are searchable, 0 to 1.
         share_cut: of the connections of answer streams that are cut, 0 to 1.
         share_cancelled, share_repeated: of the questions.
@@ -72,6 +74,7 @@ class Load:
     wait_s: float = 60.0
     rest_s: float = 0.2
     every_s: float | None = None
+    share_patched: float = 0.15
     share_awaited: float = 0.5
     share_cut: float = 0.3
     share_cancelled: float = 0.15
@@ -105,8 +108,11 @@ class Load:
         while not self.stop.is_set():
             began = time.monotonic()
             document = rng.choice(mine)
-            if self._current.get(document) and rng.random() < 0.15:
+            is_there, fate = bool(self._current.get(document)), rng.random()
+            if is_there and fate < SHARE_DELETED:
                 await self.delete(client, document)
+            elif is_there and document in self._submissions and fate < SHARE_DELETED + self.share_patched:
+                await self.patch(client, document)
             else:
                 await self.submit(client, document, rng)
             if rng.random() < self.share_awaited:
@@ -161,6 +167,19 @@ class Load:
         self._submissions.pop(document, None)
         try:
             receipt = await client.delete(document)
+        except HeadraceError as error:
+            self.history.add("unacknowledged", op=op, why=str(error))
+        else:
+            self._acknowledged(op, document, receipt)
+
+    async def patch(self, client: AsyncClient, document: str) -> None:
+        """Give a document one more metadata field, whose name nothing else has; the next version has none of them."""
+        op = next(self.operations)
+        name = f"p{op}"
+        self.history.add("patch", op=op, document=document, field=name)
+        self._submissions.pop(document, None)
+        try:
+            receipt = await client.patch(document, {"metadata": {name: op}})
         except HeadraceError as error:
             self.history.add("unacknowledged", op=op, why=str(error))
         else:

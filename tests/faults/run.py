@@ -6,6 +6,7 @@
 import argparse
 import asyncio
 import itertools
+import json
 import random
 import sys
 import tempfile
@@ -226,9 +227,12 @@ def _store(stack: Stack, tenant: str, history: History, generation: str) -> None
     end = time.monotonic() + QUESTION_S + GRACE_S
     while stack.sql(_OPEN, tenant)[0]["n"] and time.monotonic() < end:
         time.sleep(0.1)
-    chunks = f"SELECT document, text FROM chunks_{generation} WHERE tenant = $1 AND NOT starts_with(document, $2)"
+    chunks = (
+        f"SELECT document, text, metadata FROM chunks_{generation} WHERE tenant = $1 AND NOT starts_with(document, $2)"
+    )
     for row in stack.sql(chunks, tenant, CORPUS):
-        history.add("stored", document=row["document"], text=row["text"])
+        names = sorted(json.loads(row["metadata"]))
+        history.add("stored", document=row["document"], text=row["text"], fields=names)
     now = time.monotonic()
     for row in stack.sql(_QUESTIONS, tenant):
         fields = dict(row)

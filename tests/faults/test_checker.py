@@ -41,6 +41,9 @@ def clean() -> list[Entry]:
         {"at": 3.0, "kind": "submit", "op": 2, "document": "a", "markers": ["mk1x", "mk3x"], "load": "acme"},
         {"at": 3.1, "kind": "acknowledged", "op": 2},
         {"at": 4.0, "kind": "visible", "op": 2, "document": "a"},
+        {"at": 4.1, "kind": "patch", "op": 5, "document": "a", "field": "p5"},
+        {"at": 4.2, "kind": "acknowledged", "op": 5},
+        {"at": 4.2, "kind": "visible", "op": 5, "document": "a"},
         {"at": 5.0, "kind": "submit", "op": 3, "document": "b", "markers": ["mk4x"]},
         {"at": 5.1, "kind": "acknowledged", "op": 3},
         {"at": 6.0, "kind": "delete", "op": 4, "document": "b"},
@@ -61,7 +64,7 @@ def clean() -> list[Entry]:
         question("q", "done", "hello"),
         {"at": 9.0, "kind": "result", "query": "q", "outcome": "done", "text": "hello"},
         {"at": 9.0, "kind": "result", "query": "q", "outcome": "done", "text": "hello"},
-        {"at": 9.0, "kind": "stored", "document": "a", "text": "one mk1x and mk3x."},
+        {"at": 9.0, "kind": "stored", "document": "a", "text": "one mk1x and mk3x.", "fields": ["p5"]},
         {"at": 9.1, "kind": "sought", "document": "a", "markers": ["mk1x", "mk3x", "mk2x"]},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk1x"},
         {"at": 9.1, "kind": "found", "document": "a", "marker": "mk3x"},
@@ -89,6 +92,8 @@ def test_a_clean_history_passes() -> None:
         (lambda h: [*h, {"at": 9, "kind": "stored", "document": "a", "text": "mk2x"}], "I3 resurrected"),
         (lambda h: [*h, {"at": 9, "kind": "stored", "document": "b", "text": "mk4x"}], "I3 resurrected"),
         (lambda h: [*h, {"at": 9, "kind": "found", "document": "b", "marker": "mk4x"}], "I3 resurrected"),
+        (lambda h: changed(h, {"kind": "stored"}, fields=["other"]), "I1 patch lost"),
+        (lambda h: changed(h, {"kind": "patch"}, op=0), "I3 patch resurrected"),
         (lambda h: [e for e in h if e["kind"] != "found" or e["marker"] != "mk3x"], "I2 sinks differ"),
         (lambda h: [*h, {"at": 9, "kind": "shown", "asked_at": 8.0, "text": "mk2x"}], "I3 old version served"),
         (lambda h: [*h, {"at": 9, "kind": "shown", "asked_at": 8.0, "text": "mk4x"}], "I3 old version served"),
@@ -112,7 +117,7 @@ def test_a_clean_history_passes() -> None:
         (lambda h: [e for e in h if e["kind"] != "result"], "I4 result"),
         (lambda h: [*h, {"at": 9, "kind": "result", "query": "q", "outcome": "error", "text": None}], "I4 result"),
         (lambda h: [e for e in h if e.get("data") != {"text": "lo"}], "I5 tokens"),
-        (lambda h: [*h[:21], heard(7.3, "token", "2:9", text="lo"), *h[21:]], "I5 tokens"),
+        (lambda h: [*h[:24], heard(7.3, "token", "2:9", text="lo"), *h[24:]], "I5 tokens"),
         (lambda h: changed(h, {"kind": "question"}, text="hello "), "I5 stored"),
         (lambda h: without(h, "reset"), "I5 tokens"),
         (lambda h: without(h, "answer"), "I5 answer"),
@@ -149,6 +154,20 @@ def test_an_operation_without_an_answer_may_or_may_not_have_happened() -> None:
 
     assert check(clean() + unknown).violations == []
     assert check(applied + unknown).violations == []
+
+
+def test_a_patch_without_an_answer_may_or_may_not_be_there_and_none_outlives_its_version() -> None:
+    unknown = [{"at": 8.0, "kind": "patch", "op": 9, "document": "a", "field": "p9"}]
+    later = [
+        {"at": 8.1, "kind": "submit", "op": 10, "document": "a", "markers": ["mk1x", "mk3x"], "load": "acme"},
+        {"at": 8.2, "kind": "acknowledged", "op": 10},
+    ]
+
+    assert check(clean() + unknown).violations == []
+    assert check(changed(clean(), {"kind": "stored"}, fields=["p5", "p9"]) + unknown).violations == []
+    assert check(changed(clean(), {"kind": "stored"}, fields=["p9"]) + unknown).counts["I1 patch lost"] == 1
+    assert check(changed(clean(), {"kind": "stored"}, fields=[]) + unknown + later).violations == []
+    assert check(clean() + unknown + later).counts["I3 patch resurrected"] == 1
 
 
 def test_a_cancelled_question_keeps_what_was_heard_of_its_answer() -> None:

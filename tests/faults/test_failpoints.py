@@ -22,7 +22,7 @@ MODULE = "tests.faults.failing_worker"
 
 
 async def submitted_and_redriven(stack: Stack, load: Load) -> None:
-    """Documents are submitted, changed and deleted; one is refused, and redriven."""
+    """Documents are submitted, changed, patched and deleted; one is refused, and redriven."""
     rng = random.Random(load.seed)
     names = [f"d{n}" for n in range(4)]
     async with load.client() as client:
@@ -30,6 +30,7 @@ async def submitted_and_redriven(stack: Stack, load: Load) -> None:
         for _ in range(2):
             for name in names:
                 await load.submit(client, name, rng, n_new=3)
+        await load.patch(client, names[1])
         await load.delete(client, names[0])
         await asyncio.gather(*(load.await_visible(client, name) for name in names))
         assert await load.await_status(client, "once-refused", "failed") == "failed"

@@ -114,7 +114,7 @@ async def _replayed(stack: Stack, history: History) -> tuple[int, int, list[int]
         )
         admin = Admin(KafkaSettings(kafka_bootstrap=stack.kafka))
         n_embedded = sum((await admin.end_offsets(EMBEDDINGS.named(CANDIDATE).name)).values())
-        n_versions = N_DOCUMENTS + history.counts["submit"] + history.counts["delete"]
+        n_versions = N_DOCUMENTS + sum(history.counts[kind] for kind in ("submit", "delete", "patch"))
         switch = await asyncio.to_thread(operations.switch, CANDIDATE, force=True)
 
         async def now() -> dict[str, Any]:
