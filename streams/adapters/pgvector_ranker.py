@@ -15,6 +15,14 @@ EF_SEARCH_MIN: Final = 100
 EF_SEARCH_MAX: Final = 1000
 """pgvector's own bound."""
 
+EXACT_MIN: Final = 2_000
+EXACT_MAX: Final = 10_000
+EXACT_PER_ROOT: Final = 12
+"""Exact search takes 7 us for each row that a filter keeps; the index takes 12 ms where a filter keeps one row of ten,
+and 97 ms where it keeps one of 100, for it passes over others (200,000 rows of 384, `python -m tests.bench.vectors`).
+Both take as long where the rows that are kept are 12 times the square root of all; below that exact search is faster,
+and forgets nothing. The least and the most keep what it costs, and what counting costs, within bounds."""
+
 # Plans are made for the parameters at hand: a plan for "any filter" would be wrong for most.
 # An iterative scan goes on until enough rows passed the filter; the order is put right afterwards.
 _SETTINGS: Final = """
@@ -23,10 +31,18 @@ SET LOCAL hnsw.iterative_scan = relaxed_order;
 SET LOCAL hnsw.ef_search = {ef_search};
 """
 
-# Documents are counted, not chunks: their rows are fewer and narrow.
-_COUNT: Final = """
-SELECT coalesce(sum(n_chunks), 0)
-FROM (SELECT n_chunks FROM live l WHERE generation = $1 AND NOT deleted AND n_chunks > 0 AND {condition} LIMIT $2) kept
+# Documents are counted, not chunks: their rows are fewer and narrow. How many rows there are in all is an estimate.
+_KEEPS_FEW: Final = f"""
+WITH few AS MATERIALIZED (
+    SELECT coalesce($2::bigint, greatest({EXACT_MIN}, least({EXACT_MAX},
+        {EXACT_PER_ROOT} * sqrt(greatest(reltuples, 0))))::bigint) AS n
+    FROM pg_class WHERE oid = '{{table}}'::regclass
+)
+SELECT coalesce(sum(n_chunks), 0) <= (SELECT n FROM few)
+FROM (
+    SELECT n_chunks FROM live l WHERE generation = $1 AND NOT deleted AND n_chunks > 0 AND {{condition}}
+    LIMIT (SELECT n + 1 FROM few)
+) kept
 """
 
 _EXACT: Final = """
@@ -51,12 +67,13 @@ class PgvectorRanker:
         pool: connections that know pgvector's types.
         generation: name of the generation; its table exists.
         exact_max_rows: a filter that keeps at most so many rows is searched exactly, without the index. Above, the
-            index costs less, and some recall where the filter drops most of what it finds.
+            index costs less, and some recall where the filter drops most of what it finds. None: as many as the size
+            of the table makes worth while.
     """
 
     pool: "Pool[Any]"
     generation: str
-    exact_max_rows: int = 2_000
+    exact_max_rows: int | None = None
 
     @cached_property
     def _table(self) -> str:
@@ -86,7 +103,5 @@ class PgvectorRanker:
 
     async def _keeps_few(self, connection: "Connection[Any]", tenant: str, filters: Filters) -> bool:
         where, parameters = condition(tenant, filters, first=3, table="l")
-        n_rows: int = await connection.fetchval(
-            _COUNT.format(condition=where), self.generation, self.exact_max_rows + 1, *parameters
-        )
-        return n_rows <= self.exact_max_rows
+        query = _KEEPS_FEW.format(table=self._table, condition=where)
+        return bool(await connection.fetchval(query, self.generation, self.exact_max_rows, *parameters))

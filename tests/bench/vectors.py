@@ -37,6 +37,7 @@ from streams.adapters.opensearch_index import OpensearchIndex
 from streams.adapters.opensearch_rankers import OpensearchVectors
 from streams.adapters.pgvector_ranker import PgvectorRanker
 from streams.adapters.postgres_generation import PostgresGeneration
+from streams.errors import Transient
 from streams.ports import DenseRanker, Vectors
 from streams.wiring import SystemClock
 from tests.parts.embedded import EmbeddedParts
@@ -45,7 +46,7 @@ GENERATION: Final = "bench"
 LARGE, SMALL = "large", "small"
 SMALL_SHARE: Final = 10_000
 """The small tenant has one chunk of so many."""
-SHARES: Final = {"100 %": 1, "10 %": 10, "1 %": 100, "0.1 %": 1_000}
+SHARES: Final = {"100 %": 1, "10 %": 10, "5 %": 20, "2.5 %": 40, "1 %": 100, "0.1 %": 1_000}
 """What a filter keeps: one document of so many."""
 DOCUMENTS: Final = 2_000
 """As many as make the smallest share two documents."""
@@ -55,6 +56,7 @@ SPREAD: Final = 1.0
 LIMIT: Final = 10
 SLOTS: Final = 8
 STATEMENT_S: Final = 600.0
+PAUSES_S: Final = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,6 +102,14 @@ class Found:
 
     recall: float
     seconds: Sequence[float]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filled:
+    """How indexing went. `n_refused`: how often the store was too busy for a document."""
+
+    seconds: float
+    n_refused: int
 
 
 def synthetic(n: int, dim: int, n_questions: int) -> Vectors:
@@ -203,24 +213,33 @@ def in_process(data: Vectored, way: Asked) -> Found:
     return Found(recall=1.0, seconds=seconds)
 
 
-async def fill(replace: Callable[[DocumentEmbedded], Awaitable[bool]], every: Sequence[DocumentEmbedded]) -> float:
-    """Index documents, several at once; returns seconds."""
+async def fill(replace: Callable[[DocumentEmbedded], Awaitable[bool]], every: Sequence[DocumentEmbedded]) -> Filled:
+    """Index documents, several at once; what a store is too busy for is sent again, as the stages do."""
     slots = asyncio.Semaphore(SLOTS)
+    n_refused = 0
 
     async def one(document: DocumentEmbedded) -> None:
+        nonlocal n_refused
         async with slots:
-            await replace(document)
+            for pause_s in itertools.chain(PAUSES_S, itertools.repeat(PAUSES_S[-1])):
+                try:
+                    await replace(document)
+                except Transient:
+                    n_refused += 1
+                    await asyncio.sleep(pause_s)
+                else:
+                    return
 
     began = time.monotonic()
     await asyncio.gather(*map(one, every))
-    return time.monotonic() - began
+    return Filled(seconds=time.monotonic() - began, n_refused=n_refused)
 
 
 @asynccontextmanager
 async def in_postgres(
-    dsn: str, data: Vectored, every: Sequence[DocumentEmbedded], costs: list[str]
-) -> AsyncIterator[Mapping[str, DenseRanker]]:
-    """Index into pgvector; gives its ways to rank, and adds to `costs` what indexing took."""
+    dsn: str, data: Vectored, every: Sequence[DocumentEmbedded]
+) -> AsyncIterator[tuple[str, Mapping[str, DenseRanker]]]:
+    """Index into pgvector; gives what that took, and its ways to rank."""
     await create_database(dsn)
     await upgrade(dsn)
     connection = await asyncpg.connect(dsn)
@@ -228,7 +247,7 @@ async def in_postgres(
     await connection.close()
     pool = await open_pool(PostgresSettings.model_validate({"postgres_dsn": dsn}), statement_s=STATEMENT_S)
     store = PostgresGeneration(pool=pool, generation=GENERATION, dim=data.rows.shape[1])
-    took_s = await fill(store.replace, every)
+    filled = await fill(store.replace, every)
     table = chunks_table(GENERATION)
     for each in (table, "live"):
         await pool.execute(f"VACUUM ANALYZE {each}")
@@ -237,29 +256,29 @@ async def in_postgres(
         "JOIN pg_am m ON m.oid = c.relam WHERE i.indrelid = $1::regclass AND m.amname = 'hnsw'",
         table,
     )
-    costs.append(cost("pgvector", len(data.rows), took_s, f"HNSW {n_bytes / 1e6:.0f} MB", memory_of("postgres")))
-    yield {
+    rankers = {
         "pgvector, exact": PgvectorRanker(pool=pool, generation=GENERATION, exact_max_rows=len(data.rows)),
         "pgvector, HNSW": PgvectorRanker(pool=pool, generation=GENERATION, exact_max_rows=0),
         "pgvector, as it is used": PgvectorRanker(pool=pool, generation=GENERATION),
     }
+    yield cost("pgvector", len(data.rows), filled, f"HNSW {n_bytes / 1e6:.0f} MB", memory_of("postgres")), rankers
     await pool.close()
 
 
 @asynccontextmanager
 async def in_opensearch(
-    url: str, data: Vectored, every: Sequence[DocumentEmbedded], costs: list[str]
-) -> AsyncIterator[Mapping[str, DenseRanker]]:
-    """Index into OpenSearch; gives its way to rank, and adds to `costs` what indexing took."""
+    url: str, data: Vectored, every: Sequence[DocumentEmbedded]
+) -> AsyncIterator[tuple[str, Mapping[str, DenseRanker]]]:
+    """Index into OpenSearch; gives what that took, and its way to rank."""
     async with open_client(OpensearchSettings.model_validate({"opensearch_url": url})) as client:
         index = OpensearchIndex(client=client, generation=GENERATION, dim=data.rows.shape[1], clock=SystemClock())
         await index.ensure()
-        took_s = await fill(index.replace, every)
+        filled = await fill(index.replace, every)
         await index.refresh()
         stats = (await client.indices.stats(index=index.name))["_all"]["primaries"]
         size = f"index {stats['store']['size_in_bytes'] / 1e6:.0f} MB, {stats['segments']['count']} segments"
-        costs.append(cost("OpenSearch", len(data.rows), took_s, size, memory_of("java")))
-        yield {"OpenSearch, k-NN": OpensearchVectors(client=client, index=index.name)}
+        rankers = {"OpenSearch, k-NN": OpensearchVectors(client=client, index=index.name)}
+        yield cost("OpenSearch", len(data.rows), filled, size, memory_of("java")), rankers
 
 
 def memory_of(name: str) -> str:
@@ -270,9 +289,10 @@ def memory_of(name: str) -> str:
     return f"{max(rss, default=0) / 1e6:.0f} MB resident (the largest process)"
 
 
-def cost(store: str, n: int, took_s: float, *more: str) -> str:
+def cost(store: str, n: int, filled: Filled, *more: str) -> str:
     """Return what indexing took."""
-    return f"{store}: {n} vectors indexed in {took_s:.0f} s, {n / took_s:.0f}/s; {'; '.join(more)}"
+    rate = f"{n} vectors indexed in {filled.seconds:.0f} s, {n / filled.seconds:.0f}/s"
+    return f"{store}: {rate}, {filled.n_refused} times too busy; {'; '.join(more)}"
 
 
 def row(name: str, way: Asked, found: Found) -> str:
@@ -282,18 +302,20 @@ def row(name: str, way: Asked, found: Found) -> str:
 
 
 def compare(data: Vectored, stores: Sequence[str]) -> None:
-    """Print the table, row by row, and what indexing took."""
+    """Print what indexing took, and the table, row by row."""
     every, asked = documents(data), ways(data)
     true = {way.name: truth(data, way) for way in asked}
-    costs: list[str] = []
     print(f"{len(data.rows)} vectors of {data.rows.shape[1]}, {len(data.questions)} questions, one at a time\n")
     print("| ranker | a filter keeps | chunks | recall@10 | p50 ms | p95 ms |")
     print("|---|---|---:|---:|---:|---:|")
     for way in asked:
         print(row("one matrix product", way, in_process(data, way)), flush=True)
 
-    async def rank(opened: AbstractAsyncContextManager[Mapping[str, DenseRanker]]) -> None:
-        async with opened as rankers:
+    costs: list[str] = []
+
+    async def rank(opened: AbstractAsyncContextManager[tuple[str, Mapping[str, DenseRanker]]]) -> None:
+        async with opened as (took, rankers):
+            costs.append(took)
             for title, ranker in rankers.items():
                 for way in asked:
                     print(row(title, way, await measured(ranker, data, way, true[way.name])), flush=True)
@@ -302,10 +324,10 @@ def compare(data: Vectored, stores: Sequence[str]) -> None:
         parts = EmbeddedParts(folder=lambda name: Path(tempfile.mkdtemp(prefix=name, dir=folder)))
         if "pgvector" in stores:
             with parts.postgres() as postgres:
-                asyncio.run(rank(in_postgres(postgres.where("bench"), data, every, costs)))
+                asyncio.run(rank(in_postgres(postgres.where("bench"), data, every)))
         if "opensearch" in stores:
             with parts.opensearch() as opensearch:
-                asyncio.run(rank(in_opensearch(opensearch.where, data, every, costs)))
+                asyncio.run(rank(in_opensearch(opensearch.where, data, every)))
     print("\n" + "\n".join(costs))
 
 

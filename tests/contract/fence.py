@@ -78,7 +78,7 @@ def memory_fence() -> Fence:
     )
 
 
-def postgres_fence(pool: "asyncpg.Pool[Any]", *, exact_max_rows: int = 2_000) -> Fence:
+def postgres_fence(pool: "asyncpg.Pool[Any]", *, exact_max_rows: int | None = None) -> Fence:
     async def shown(key: DocumentKey) -> Shown:
         [row] = await pool.fetch(
             "SELECT status, status_version, failure_reason AS reason, warnings, n_chunks "
