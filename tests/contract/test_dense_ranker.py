@@ -3,7 +3,6 @@
 import asyncio
 from typing import Any, Final
 
-import asyncpg
 import numpy as np
 import pytest
 from hypothesis import given
@@ -291,22 +290,3 @@ async def test_ten_thousand_documents_are_held_exactly(fence: Fence) -> None:
         hits += len({candidate.chunk for candidate in nearest} & set(best))
     # half precision swaps neighbours that are equally far
     assert hits >= 0.95 * 10 * len(range(1, 10_000, 333))
-
-
-@pytest.mark.integration
-@pytest.mark.parametrize(("n_all", "n_few"), [(0, 2_000), (20_000, 2_000), (250_000, 6_000), (10_000_000, 10_000)])
-async def test_pgvector_searches_the_more_rows_exactly_the_larger_the_table_is(
-    pool: "asyncpg.Pool[Any]", n_all: int, n_few: int
-) -> None:
-    fence = postgres_fence(pool)
-    for name in ("large", "only_indexed"):
-        await fence.generation.replace(embedded(1, {name: EAST}, key=key_of(name)))
-    # exact search reads the tables of live versions, the index does not
-    await pool.execute("DELETE FROM live WHERE document = 'only_indexed'")
-    await pool.execute("UPDATE pg_class SET reltuples = $1 WHERE oid = 'chunks_g1'::regclass", n_all)
-
-    async def n_found(n_kept: int) -> int:
-        await pool.execute("UPDATE live SET n_chunks = $1", n_kept)
-        return len(await found(fence))
-
-    assert [await n_found(n_few), await n_found(n_few + 1)] == [1, 2]

@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,8 +18,11 @@ from headrace.local.opensearch import opensearch_ready, opensearch_url, prepare_
 from headrace.local.ports import free_ports
 from headrace.local.postgres import postgres_dsn, postgres_ready, prepare_postgres
 from headrace.local.valkey import prepare_valkey, valkey_ready, valkey_url
-from tests.parts import Broker, Running, await_ready
+from tests.parts import Broker, DidNotStart, Running, await_ready
 from tests.proxy import kafka_listener
+
+RESTARTS = 10
+RESTART_PAUSE_S = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,11 +98,19 @@ def _running(command: list[str], log: Path, ready: Callable[[], bool]) -> Iterat
 
     def restart() -> None:
         nonlocal process
-        # the whole session: children of a killed Postgres would hold its data folder for a while
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-        process = start()
-        wait()
+        # children of a killed Postgres have sessions of their own, and hold its shared memory until they notice
+        for again in reversed(range(RESTARTS)):
+            process = start()
+            try:
+                wait()
+            except DidNotStart:
+                if process.poll() is None or not again:
+                    raise
+                time.sleep(RESTART_PAUSE_S)
+            else:
+                return
 
     try:
         wait()
