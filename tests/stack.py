@@ -104,7 +104,7 @@ class Stack:
 
     def metrics(self, part: str, name: str, **labels: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each sample of a metric that has these labels, in one process."""
-        page = httpx.get(f"http://127.0.0.1:{local.port_of(self.home, part)}/metrics").text
+        page = httpx.get(f"http://127.0.0.1:{local.port_of(self.home, part)}/metrics", timeout=60).text
         samples = (each for family in text_string_to_metric_families(page) for each in family.samples)
         return [
             (each.labels, each.value) for each in samples if each.name == name and labels.items() <= each.labels.items()

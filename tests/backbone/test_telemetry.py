@@ -96,7 +96,7 @@ async def test_a_worker_answers_health_ready_and_metrics() -> None:
     parts = {"kafka": True, "encoder": False}
     async with (
         serve_worker_endpoint(0, lambda: parts) as port,
-        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as client,
+        httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=60) as client,
     ):
         assert (await client.get("/health")).status_code == 200
         unready = await client.get("/ready")

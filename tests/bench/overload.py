@@ -150,7 +150,7 @@ def rss_mib(stack: Stack) -> float:
 
 def admission(stack: Stack) -> list[str]:
     """What the gateway says of its admission."""
-    page = httpx.get(f"{stack.url}/metrics").text.splitlines()
+    page = httpx.get(f"{stack.url}/metrics", timeout=60).text.splitlines()
     names = ("headrace_admission", "headrace_promise")
     told = (line.removeprefix("headrace_") for line in page if line.startswith(names))
     return [line for line in told if "_created" not in line and 'kind="search"' not in line]

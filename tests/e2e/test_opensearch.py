@@ -94,7 +94,7 @@ def serves(stack: Stack, acme: Api, name: str) -> None:
 
 def indices(stack: Stack) -> set[str]:
     url = stack.environment["HEADRACE_OPENSEARCH_URL"]
-    return {each["index"] for each in httpx.get(f"{url}/_cat/indices", params={"format": "json"}).json()}
+    return {each["index"] for each in httpx.get(f"{url}/_cat/indices", params={"format": "json"}, timeout=60).json()}
 
 
 def groups(stack: Stack, prefix: str) -> set[str]:
@@ -161,7 +161,7 @@ def test_an_index_that_was_lost_is_noticed_and_rebuilt(stack: Stack, acme: Api, 
     acme.put(hall(7, 17))
     until(lambda: shown(operator, "g1"), is_covered, "g1 is not covered")
     url = stack.environment["HEADRACE_OPENSEARCH_URL"]
-    assert httpx.delete(f"{url}/headrace-g1-2").status_code == 200
+    assert httpx.delete(f"{url}/headrace-g1-2", timeout=60).status_code == 200
 
     until(lambda: shown(operator, "g1"), lambda now: not is_covered(now), "nobody noticed")
     verified = headrace(stack, "verify", "--json")

@@ -185,7 +185,7 @@ def test_a_full_object_store_is_waited_for(proxied: Proxied) -> None:
         ready = {}
 
         def look() -> None:
-            ready.update(httpx.get(f"{proxied.stack.url}/ready").json())
+            ready.update(httpx.get(f"{proxied.stack.url}/ready", timeout=60).json())
 
         went_through(proxied.stack, lambda: filled(folder / "ballast", 20, look))
         assert (ready["ready"], ready["parts"]["objects"]["ok"]) == (True, False)

@@ -58,7 +58,7 @@ async def listening(
     headers = {"Authorization": f"Bearer {key}"} | ({"Last-Event-ID": place} if place else {})
     async with (
         asyncio.timeout(10),
-        httpx.AsyncClient(base_url=url, headers=headers) as client,
+        httpx.AsyncClient(base_url=url, headers=headers, timeout=60) as client,
         aconnect_sse(client, "GET", path) as source,
     ):
         assert source.response.status_code == 200

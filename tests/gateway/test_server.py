@@ -41,7 +41,7 @@ async def serving(tmp_path: Path, notice_s: float) -> "AsyncIterator[tuple[Serve
 
 
 async def test_it_says_that_it_is_not_ready_before_it_closes_its_port(tmp_path: Path) -> None:
-    async with serving(tmp_path, NOTICE_S) as (server, task, url), httpx.AsyncClient() as client:
+    async with serving(tmp_path, NOTICE_S) as (server, task, url), httpx.AsyncClient(timeout=60) as client:
         assert (await client.get(f"{url}/ready")).status_code == 200
 
         began = time.monotonic()

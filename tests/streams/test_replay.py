@@ -83,7 +83,10 @@ async def test_a_process_is_kept_until_its_generation_is_gone(tmp_path: Path) ->
         pid, nice = first.split()
         assert int(nice) >= 7
         (Path("/proc") / pid).stat()
-        async with serve_worker_endpoint(0, dict, dict, replays.metrics) as port, httpx.AsyncClient() as client:
+        async with (
+            serve_worker_endpoint(0, dict, dict, replays.metrics) as port,
+            httpx.AsyncClient(timeout=60) as client,
+        ):
 
             async def page() -> list[str]:
                 return (await client.get(f"http://127.0.0.1:{port}/metrics")).text.splitlines()
