@@ -13,6 +13,7 @@ from streams.adapters.postgres_shadows import PostgresShadows
 from streams.adapters.postgres_sunk import PostgresSunk
 from streams.operator.generations import Missing, Readers, Switch
 from tests.contract.factories import key_of
+from tests.contract.letters import give_up
 
 pytestmark = pytest.mark.integration
 Pool = asyncpg.Pool
@@ -48,17 +49,6 @@ async def serve(pool: "Pool[Any]", generation: str, document: str, version: int)
         generation,
         document,
         version,
-    )
-
-
-async def give_up(
-    pool: "Pool[Any]", offset: int, document: str, version: int, group: str, *, reason: str = "bug"
-) -> None:
-    await pool.execute(
-        'INSERT INTO dead_letters (stage, partition, "offset", reason, message, attempts, failed_at, tenant, document, '
-        "version, n_bytes, source_topic, source_topic_id, source_partition, source_offset, consumer_group) "
-        "VALUES ('embed', 0, $1, $5, 'm', 1, now(), 'acme', $2, $3, 1, 't', 'i', 0, 0, $4)",
-        *(offset, document, version, group, reason),
     )
 
 

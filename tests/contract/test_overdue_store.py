@@ -5,13 +5,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from schemas.dead_letters import Why
 from schemas.ids import DocumentKey
-from streams.adapters.postgres_letters import PostgresLetters
 from streams.adapters.postgres_overdue import PostgresOverdue
-from streams.operator.letters import Letter, Place
 from streams.operator.overdue import Coverage, OverdueStore
 from tests.contract.factories import key_of
+from tests.contract.letters import give_up
 from tests.doubles.clock import FrozenClock
 from tests.doubles.overdue import Known, MemoryOverdue
 
@@ -38,31 +36,6 @@ class Tables:
         """Return id, version and count of what is overdue."""
         taken = await self.store.take(older_than_s=AFTER_S, pause_s=AFTER_S, limit=limit)
         return [(each.key.document, each.version, each.n) for each in taken]
-
-
-def letter_of(key: DocumentKey, version: int) -> Letter:
-    why = Why(
-        stage="embed",
-        reason="bug",
-        message="m",
-        attempts=1,
-        topic="rag.chunks.structure.v1",
-        topic_id="t1",
-        partition=0,
-        offset=9,
-        group="rag.embed.g1",
-    )
-    return Letter(
-        place=Place(stage="embed", partition=0, offset=7),
-        why=why,
-        failed_ms=1_000,
-        tenant=key.tenant,
-        document=key.document,
-        version=version,
-        query=None,
-        key=key.encode(),
-        n_bytes=1,
-    )
 
 
 def in_memory() -> Tables:
@@ -100,7 +73,7 @@ def tables(request: pytest.FixtureRequest) -> Tables:
                 *(key.tenant, key.document, *known.live),
             )
         if known.given_up:
-            await PostgresLetters(pool=pool).register(letter_of(key, known.latest))
+            await give_up(pool, 7, key.document, known.latest, "rag.embed.g1")
         if known.left:
             await pool.execute(
                 "INSERT INTO chunks_g1 (chunk_id, tenant, document, ordinal, text, start_char, end_char, headings, "
