@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import statistics
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -411,10 +412,8 @@ async def test_a_stage_held_back_by_its_slots_runs_at_their_rate(broker: Broker)
             return 1_200 / (time.monotonic() - began)
 
     # 8 slots of 10 ms: 800/s at best. Faust alone reached 278/s here. What else the machine does may slow one turn
-    rates = [await rate()]
-    while rates[-1] <= 0.5 * 800 and len(rates) < 4:
-        rates.append(await rate())
-    assert rates[-1] > 0.5 * 800, rates
+    rates = [await rate() for _ in range(3)]
+    assert statistics.median(rates) > 0.5 * 800, rates
 
 
 async def test_a_topic_that_kafka_compacts_while_it_is_read_is_committed_to_its_end(broker: Broker) -> None:
